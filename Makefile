@@ -1,0 +1,148 @@
+# The only build file. `make help` lists the targets.
+#
+#   MARCH=x86-64-v3   instruction set of the CPU code (default native)
+#   GPU_ARCH="80 90"  compute capabilities of the CUDA code
+#   CUDA=0            leave CUDA out
+#   WERROR=-Werror    warnings are errors (make ci sets it)
+
+ROOMS    := core autograd ops models data eval train tools
+MARCH    ?= native
+GPU_ARCH ?= 80 90
+CXX      ?= g++
+WERROR   ?=
+JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+# ---------------------------------------------------------------- what this machine has
+
+no_config := help clean setup demo test ci format
+ifneq ($(filter-out $(no_config),$(or $(MAKECMDGOALS),all)),)
+include build/config.mk
+endif
+
+build/config.mk: tools/configure.sh
+	@CXX="$(CXX)" CUDA="$(CUDA)" tools/configure.sh $@
+
+# ---------------------------------------------------------------- sources, by wildcard
+
+mains     := $(wildcard train/train_*.cpp eval/eval_*.cpp) $(filter-out $(patsubst %.h,%.cpp,$(wildcard tools/*.h)),$(wildcard tools/*.cpp))
+sources   := $(filter-out $(mains),$(wildcard $(ROOMS:%=%/*.cpp)))
+kernels   := $(wildcard $(ROOMS:%=%/*.cu))
+nvidia    := $(wildcard core/cuda/*_nvidia.cpp)
+emulator  := $(wildcard core/cuda/*_emulated.cpp core/simt/*.cpp)
+programs  := $(notdir $(mains:.cpp=))
+# tests/test_NAME.cpp belongs to the room that has NAME.h; what belongs to none is a test of the programs.
+room_of    = $(firstword $(foreach r,$(ROOMS),$(if $(wildcard $(r)/$(1).h),$(r))) programs)
+test_rooms := $(ROOMS) programs
+$(foreach r,$(test_rooms),$(eval tests_$(r) := $(foreach t,$(wildcard tests/test_*.cpp),$(if $(filter $(r),$(call room_of,$(t:tests/test_%.cpp=%))),$(t)))))
+test_rooms := $(foreach r,$(test_rooms),$(if $(tests_$(r)),$(r)))
+test_helpers := $(filter-out tests/test_%.cpp,$(wildcard tests/*.cpp))
+emulator_tests := $(wildcard tests/simt/*.cu)
+
+# ---------------------------------------------------------------- flags
+
+warnings   := -Wall -Wextra $(WERROR)
+includes   := -I. $(HDF5_CFLAGS) $(FMT_CFLAGS) $(BLAS_CFLAGS) $(ZLIB_CFLAGS) $(XXHASH_CFLAGS) $(TOML_CFLAGS) $(JSON_CFLAGS) $(GTEST_CFLAGS)
+libraries  := $(HDF5_LIBS) $(FMT_LIBS) $(BLAS_LIBS) $(ZLIB_LIBS) $(XXHASH_LIBS) -fopenmp -pthread
+host_flags := -std=c++20 -O2 -g1 -march=$(MARCH) -fopenmp -pthread $(warnings) $(includes) -MMD -MP
+# CPU ops: loops are vectorised and sums re-associated, while NaN and infinities keep their meaning (no -ffast-math).
+ops_flags  := -O3 -fassociative-math -fno-signed-zeros -fno-trapping-math -fno-math-errno
+emu_flags  := -std=c++20 -O2 -g -march=$(MARCH) -ffp-contract=off -DSIMT_EMULATED -x c++ $(warnings) -Wno-unknown-pragmas $(includes) -MMD -MP
+nvcc_flags := -std=c++20 -O3 -I. -MMD -MP $(if $(WERROR),-Werror all-warnings) $(foreach a,$(GPU_ARCH),-gencode arch=compute_$(a),code=sm_$(a))
+cuda_libs  := $(if $(filter 1,$(HAVE_CUDA)),-L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcudart_static -ldl -lrt)
+asan_flags := -O1 -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
+linker     := $(if $(shell command -v ld.lld),-fuse-ld=lld)
+
+# ---------------------------------------------------------------- flavours: build/ and build/emu/ share their host objects
+
+obj = $(2:%=$(1)/obj/%.o)
+host_objects := $(call obj,build,$(sources))
+ifeq ($(HAVE_CUDA),1)
+device_objects := $(call obj,build,$(kernels) $(nvidia))
+else
+device_objects := $(call obj,build,core/cuda/runtime_none.cpp)
+endif
+emu_objects := $(call obj,build/emu,$(kernels)) $(call obj,build,$(emulator))
+asan_objects := $(call obj,build/asan,$(sources) $(kernels) $(emulator))
+
+all: $(programs:%=build/bin/%)
+
+build/obj/ops/%.cpp.o: ops/%.cpp
+	@mkdir -p $(@D)
+	$(CXX) $(host_flags) $(ops_flags) -c $< -o $@
+
+build/obj/core/cuda/%_nvidia.cpp.o: core/cuda/%_nvidia.cpp
+	@mkdir -p $(@D)
+	$(CXX) $(host_flags) -isystem $(CUDA_HOME)/include -c $< -o $@
+
+build/obj/%.cpp.o: %.cpp
+	@mkdir -p $(@D)
+	$(CXX) $(host_flags) -c $< -o $@
+
+build/obj/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(CUDA_HOME)/bin/nvcc $(nvcc_flags) -Xptxas -v -c $< -o $@ 2>$@.log || { cat $@.log >&2; exit 1; }
+
+build/emu/obj/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(CXX) $(emu_flags) -c $< -o $@
+
+build/asan/obj/%.cpp.o: %.cpp
+	@mkdir -p $(@D)
+	$(CXX) $(host_flags) $(asan_flags) -c $< -o $@
+
+build/asan/obj/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(CXX) $(emu_flags) $(asan_flags) -c $< -o $@
+
+# link FLAVOUR_DIR, FLAVOUR_OBJECTS, EXTRA_LIBS: rules for the programs and tests of a flavour
+define link
+$(1)/bin/test_simt: $(call obj,$(4),$(emulator_tests)) $(2)
+$(foreach r,$(test_rooms),$(eval $(1)/bin/test_$(r): $(call obj,$(3),$(tests_$(r)) $(test_helpers)) $(2)))
+$(1)/bin/test_%:
+	@mkdir -p $$(@D)
+	$(CXX) $(linker) $$(filter %.o,$$^) -o $$@ $(GTEST_LIBS) $(libraries) $(5)
+$(foreach m,$(mains),$(eval $(1)/bin/$(notdir $(m:.cpp=)): $(call obj,$(3),$(m)) $(2)))
+$(1)/bin/%:
+	@mkdir -p $$(@D)
+	$(CXX) $(linker) $$(filter %.o,$$^) -o $$@ $(libraries) $(5)
+endef
+$(eval $(call link,build,$(host_objects) $(device_objects),build,build/emu,$(cuda_libs)))
+$(eval $(call link,build/emu,$(host_objects) $(emu_objects),build,build/emu,))
+$(eval $(call link,build/asan,$(asan_objects),build/asan,build/asan,$(asan_flags)))
+
+-include $(shell find build -name '*.d' 2>/dev/null)
+
+# ---------------------------------------------------------------- targets
+
+.PHONY: all help setup demo test test-emu asan ci format format-check rooms-check clean build-tests
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
+
+setup: ## install the packages that are missing (as root on Debian or Ubuntu)
+	@tools/setup.sh
+
+tests_built := $(test_rooms:%=build/emu/bin/test_%) $(if $(emulator_tests),build/emu/bin/test_simt)
+build-tests: all $(programs:%=build/emu/bin/%) $(tests_built) $(if $(filter 1,$(HAVE_CUDA)),$(test_rooms:%=build/bin/test_%))
+
+test: setup ## set up, build and run every test
+	@$(MAKE) --no-print-directory -j$(JOBS) build-tests
+	@tools/run_tests.sh $(tests_built)
+
+clean: ## remove everything that was built
+	rm -rf build
+
+format: ## lay the sources out
+	clang-format -i $$(git ls-files '*.h' '*.cpp' '*.cu')
+
+# Includes point one way: core <- autograd <- ops <- models <- eval <- train <- tools; data uses core, and models up use data.
+rooms-check:
+	@tools/check_rooms.sh
+
+format-check:
+	@if command -v clang-format >/dev/null; then \
+	  git ls-files '*.h' '*.cpp' '*.cu' | xargs clang-format --dry-run -Werror; \
+	else echo "format: clang-format is not installed, not checked"; fi

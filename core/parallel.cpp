@@ -1,0 +1,24 @@
+// One thread count for OpenMP and OpenBLAS.
+#include "core/parallel.h"
+
+#include <cblas.h>
+
+#include <algorithm>
+
+namespace modrwkv {
+namespace {
+int count = 0;
+}
+
+void set_threads(int n) {
+  count = n > 0 ? n : std::max(1, omp_get_num_procs());
+  omp_set_num_threads(count);
+  openblas_set_num_threads(count);
+}
+
+int threads() {
+  if (count == 0) set_threads(0);
+  return count;
+}
+
+}  // namespace modrwkv

@@ -1,0 +1,28 @@
+// CPU threads over rows. OpenMP and BLAS share one thread count.
+#pragma once
+#include <cstdint>
+
+#include <omp.h>
+
+namespace modrwkv {
+
+void set_threads(int count);  // of this process; 0 means all cores of the machine
+int threads();
+
+// Calls body(begin, end) on disjoint ranges that cover [0, n). Work below `grain` items stays on the calling thread. The
+// ranges depend on n, grain and the thread count alone.
+template <class Body>
+void parallel_for(int64_t n, int64_t grain, Body&& body) {
+  if (n <= 0) return;
+  const int64_t most = (n + grain - 1) / grain;
+  const int team = int(most < threads() ? most : threads());
+  if (team <= 1 || omp_in_parallel()) return body(int64_t(0), n);
+#pragma omp parallel num_threads(team)
+  {
+    const int64_t t = omp_get_thread_num(), all = omp_get_num_threads();
+    const int64_t begin = n * t / all, end = n * (t + 1) / all;
+    if (begin < end) body(begin, end);
+  }
+}
+
+}  // namespace modrwkv

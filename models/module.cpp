@@ -1,0 +1,47 @@
+// Walks parameters and submodules.
+#include "models/module.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace modrwkv {
+
+void Module::add_parameter(const std::string& name, Variable& member, Tensor value) {
+  member = Variable(std::move(value), true);
+  own_.push_back({name, &member});
+}
+
+void Module::add_module(const std::string& prefix, Module& child) { children_.emplace_back(prefix, &child); }
+
+void Module::collect(const std::string& prefix, std::vector<Parameter>& all) const {
+  for (const Parameter& p : own_) all.push_back({prefix + p.name, p.variable});
+  for (const auto& [name, child] : children_) child->collect(prefix + name, all);
+}
+
+std::vector<Parameter> Module::parameters() const {
+  std::vector<Parameter> all;
+  collect("", all);
+  std::sort(all.begin(), all.end(), [](const Parameter& a, const Parameter& b) { return a.name < b.name; });
+  for (size_t i = 1; i < all.size(); ++i) {
+    require(all[i].name != all[i - 1].name, "model: two parameters are called {}", all[i].name);
+  }
+  return all;
+}
+
+int64_t Module::parameter_count() const {
+  int64_t n = 0;
+  for (const Parameter& p : parameters()) n += p.variable->value().numel();
+  return n;
+}
+
+void Module::to(Device device, DType dtype) {
+  const MemoryScope scope(MemoryTag::parameters);
+  for (const Parameter& p : parameters()) p.variable->set_value(p.variable->value().to(dtype).to(device));
+}
+
+void Module::set_requires_grad(bool on) {
+  for (const Parameter& p : parameters()) p.variable->set_requires_grad(on);
+}
+
+}  // namespace modrwkv
