@@ -4,6 +4,7 @@
 #   GPU_ARCH="80 90"  compute capabilities of the CUDA code
 #   CUDA=0            leave CUDA out
 #   WERROR=-Werror    warnings are errors (make ci sets it)
+#   V=1               print whole commands
 
 ROOMS    := core autograd ops models data eval train tools
 MARCH    ?= native
@@ -12,6 +13,8 @@ CXX      ?= g++
 WERROR   ?=
 JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
 MAKEFLAGS += --no-builtin-rules
+Q := $(if $(V),,@)
+say = @printf '  %-5s %s\n'
 .SUFFIXES:
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -29,7 +32,7 @@ build/config.mk: tools/configure.sh
 # ---------------------------------------------------------------- sources, by wildcard
 
 mains     := $(wildcard train/train_*.cpp eval/eval_*.cpp) $(filter-out $(patsubst %.h,%.cpp,$(wildcard tools/*.h)),$(wildcard tools/*.cpp))
-sources   := $(filter-out $(mains),$(wildcard $(ROOMS:%=%/*.cpp)))
+sources   := $(filter-out $(mains),$(wildcard $(ROOMS:%=%/*.cpp))) $(filter-out %_nvidia.cpp %_emulated.cpp %_none.cpp,$(wildcard core/cuda/*.cpp))
 kernels   := $(wildcard $(ROOMS:%=%/*.cu))
 nvidia    := $(wildcard core/cuda/*_nvidia.cpp)
 emulator  := $(wildcard core/cuda/*_emulated.cpp core/simt/*.cpp)
@@ -65,38 +68,50 @@ device_objects := $(call obj,build,$(kernels) $(nvidia))
 else
 device_objects := $(call obj,build,core/cuda/runtime_none.cpp)
 endif
-emu_objects := $(call obj,build/emu,$(kernels)) $(call obj,build,$(emulator))
+emu_objects := $(call obj,build/emu,$(kernels) $(emulator))
 asan_objects := $(call obj,build/asan,$(sources) $(kernels) $(emulator))
 
 all: $(programs:%=build/bin/%)
 
 build/obj/ops/%.cpp.o: ops/%.cpp
 	@mkdir -p $(@D)
-	$(CXX) $(host_flags) $(ops_flags) -c $< -o $@
+	$(say) c++ $<
+	$(Q)$(CXX) $(host_flags) $(ops_flags) -c $< -o $@
 
 build/obj/core/cuda/%_nvidia.cpp.o: core/cuda/%_nvidia.cpp
 	@mkdir -p $(@D)
-	$(CXX) $(host_flags) -isystem $(CUDA_HOME)/include -c $< -o $@
+	$(say) c++ $<
+	$(Q)$(CXX) $(host_flags) -isystem $(CUDA_HOME)/include -c $< -o $@
 
 build/obj/%.cpp.o: %.cpp
 	@mkdir -p $(@D)
-	$(CXX) $(host_flags) -c $< -o $@
+	$(say) c++ $<
+	$(Q)$(CXX) $(host_flags) -c $< -o $@
 
 build/obj/%.cu.o: %.cu
 	@mkdir -p $(@D)
-	$(CUDA_HOME)/bin/nvcc $(nvcc_flags) -Xptxas -v -c $< -o $@ 2>$@.log || { cat $@.log >&2; exit 1; }
+	$(say) nvcc $<
+	$(Q)$(CUDA_HOME)/bin/nvcc $(nvcc_flags) -Xptxas -v -c $< -o $@ 2>$@.log || { cat $@.log >&2; exit 1; }
 
 build/emu/obj/%.cu.o: %.cu
 	@mkdir -p $(@D)
-	$(CXX) $(emu_flags) -c $< -o $@
+	$(say) emu $<
+	$(Q)$(CXX) $(emu_flags) -c $< -o $@
+
+build/emu/obj/%.cpp.o: %.cpp
+	@mkdir -p $(@D)
+	$(say) emu $<
+	$(Q)$(CXX) $(emu_flags) -c $< -o $@
 
 build/asan/obj/%.cpp.o: %.cpp
 	@mkdir -p $(@D)
-	$(CXX) $(host_flags) $(asan_flags) -c $< -o $@
+	$(say) asan $<
+	$(Q)$(CXX) $(host_flags) $(if $(filter $<,$(emulator)),-DSIMT_EMULATED) $(asan_flags) -c $< -o $@
 
 build/asan/obj/%.cu.o: %.cu
 	@mkdir -p $(@D)
-	$(CXX) $(emu_flags) $(asan_flags) -c $< -o $@
+	$(say) asan $<
+	$(Q)$(CXX) $(emu_flags) $(asan_flags) -c $< -o $@
 
 # link FLAVOUR_DIR, FLAVOUR_OBJECTS, EXTRA_LIBS: rules for the programs and tests of a flavour
 define link
@@ -104,11 +119,13 @@ $(1)/bin/test_simt: $(call obj,$(4),$(emulator_tests)) $(2)
 $(foreach r,$(test_rooms),$(eval $(1)/bin/test_$(r): $(call obj,$(3),$(tests_$(r)) $(test_helpers)) $(2)))
 $(1)/bin/test_%:
 	@mkdir -p $$(@D)
-	$(CXX) $(linker) $$(filter %.o,$$^) -o $$@ $(GTEST_LIBS) $(libraries) $(5)
+	$$(say) link $$@
+	$$(Q)$(CXX) $(linker) $$(filter %.o,$$^) -o $$@ $(GTEST_LIBS) $(libraries) $(5)
 $(foreach m,$(mains),$(eval $(1)/bin/$(notdir $(m:.cpp=)): $(call obj,$(3),$(m)) $(2)))
 $(1)/bin/%:
 	@mkdir -p $$(@D)
-	$(CXX) $(linker) $$(filter %.o,$$^) -o $$@ $(libraries) $(5)
+	$$(say) link $$@
+	$$(Q)$(CXX) $(linker) $$(filter %.o,$$^) -o $$@ $(libraries) $(5)
 endef
 $(eval $(call link,build,$(host_objects) $(device_objects),build,build/emu,$(cuda_libs)))
 $(eval $(call link,build/emu,$(host_objects) $(emu_objects),build,build/emu,))

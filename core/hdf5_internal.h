@@ -1,5 +1,8 @@
 // Shared by hdf5.cpp, hdf5_read.cpp and hdf5_write.cpp: handles that close themselves, and our types as the library's.
 #pragma once
+#ifndef H5_USE_110_API
+#define H5_USE_110_API  // the calls of 1.10, also with a newer library
+#endif
 #include <hdf5.h>
 
 #include <string>

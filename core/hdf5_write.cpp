@@ -16,12 +16,9 @@
 #include "core/files.h"
 #include "core/hdf5.h"
 #include "core/hdf5_internal.h"
+#include "core/options.h"
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "files are written as memory holds them");
-
-#ifndef MODRWKV_VERSION
-#define MODRWKV_VERSION "modrwkv"
-#endif
 
 namespace modrwkv {
 
@@ -145,7 +142,7 @@ struct FileWriter::Impl {
     put_attribute(root.get(), "/", "format_major", uint32_t(1));
     put_attribute(root.get(), "/", "format_minor", uint32_t(0));
     put_attribute(root.get(), "/", "kind", kind);
-    put_attribute(root.get(), "/", "writer", MODRWKV_VERSION);
+    put_attribute(root.get(), "/", "writer", std::string("modrwkv ") + version());
     const char* epoch = getenv("SOURCE_DATE_EPOCH");
     put_attribute(root.get(), "/", "created_unix", int64_t(epoch ? strtoll(epoch, nullptr, 10) : 0));
     put_attribute(root.get(), "/", "required_features", features);

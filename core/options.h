@@ -10,16 +10,19 @@
 //       v("schedule", schedule, "course of the learning rate", Choices{"constant", "cosine", "wsd"});
 //     }
 //   };
-//   const auto options = parse<TrainOptions>(arguments, "Trains a forecaster on a packed set of series.");
+//   const auto options = parse_options<TrainOptions>(arguments, "Trains a forecaster on a packed set of
+//   series.");
 //
-// From it come the flags (--lr 1e-3, --lr=1e-3, --resume / --no-resume / --resume=false, lists --split 8640,2880,2880), the keys of
-// --config FILE.toml (arrays for lists), --help, --version, the text that to_toml writes and --config reads back exactly, and
-// differences(). Order of force: defaults, --config, command line. Keys may be written with hyphens or underscores.
-// Types: bool, int64_t, double, std::string and std::vector of these; a choice is a string. An element of a list that contains a
-// comma, or is the only one and empty, can be given in TOML only. Every refusal is one Error of one line, without the program's name (run_program
-// prints that).
+// From it come the flags (--lr 1e-3, --lr=1e-3, --resume / --no-resume / --resume=false, lists --split
+// 8640,2880,2880), the keys of
+// --config FILE.toml (arrays for lists), --help, --version, the text that options_to_toml writes and --config
+// reads back exactly, and option_differences(). Order of force: defaults, --config, command line. Keys may be
+// written with hyphens or underscores. Types: bool, int64_t, double, std::string and std::vector of these; a
+// choice is a string. An element of a list that contains a comma, or is the only one and empty, can be given in
+// TOML only. Every refusal is one Error of one line, without the program's name (run_program prints that).
 #pragma once
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -42,8 +45,8 @@ struct AtLeast {
   double low;
 };
 struct Choices {  // for lists of each element
-  template <class... Names>
-  Choices(const Names&... n) : names{std::string(n)...} {}
+  Choices(std::initializer_list<std::string> n) : names(n) {}
+  explicit Choices(std::vector<std::string> n) : names(std::move(n)) {}
   std::vector<std::string> names;
 };
 struct Required {};   // must be given, and not empty
@@ -51,8 +54,8 @@ struct Resumable {};  // may change when a run is resumed
 
 // ------------------------------------------------------------------ the registry behind the struct
 
-using OptionTarget = std::variant<bool*, int64_t*, double*, std::string*, std::vector<bool>*, std::vector<int64_t>*,
-                                  std::vector<double>*, std::vector<std::string>*>;
+using OptionTarget = std::variant<bool*, int64_t*, double*, std::string*, std::vector<bool>*,
+                                  std::vector<int64_t>*, std::vector<double>*, std::vector<std::string>*>;
 
 struct OptionField {
   std::string key;    // with hyphens
@@ -74,8 +77,8 @@ class OptionFields {
     (mark(field, marks), ...);
     add(std::move(field), key, "", help);
   }
-  // An argument without a flag, in the order of their definition; a list takes all that are left. Its key in TOML is
-  // `name` in lower case with hyphens.
+  // An argument without a flag, in the order of their definition; a list takes all that are left. Its key in
+  // TOML is `name` in lower case with hyphens.
   template <class T, class... Marks>
   void positional(std::string_view name, T& member, std::string_view help, const Marks&... marks) {
     OptionField field;
@@ -139,7 +142,7 @@ OptionFields fields_of(Options& options) {
 // ------------------------------------------------------------------ what a program calls
 
 template <class Options>
-Options parse(const Arguments& arguments, std::string_view sentence) {
+Options parse_options(const Arguments& arguments, std::string_view sentence) {
   Options options;
   auto fields = detail::fields_of(options);
   detail::parse(fields, arguments, sentence);
@@ -147,13 +150,14 @@ Options parse(const Arguments& arguments, std::string_view sentence) {
 }
 
 template <class Options>
-std::string to_toml(Options options) {  // the whole effective configuration
+std::string options_to_toml(Options options) {  // the whole effective configuration
   auto fields = detail::fields_of(options);
   return detail::to_toml(fields);
 }
 
 template <class Options>
-Options from_toml(std::string_view toml, const std::string& file) {  // `file` names the text in messages
+Options options_from_toml(std::string_view toml,
+                          const std::string& file) {  // `file` names the text in messages
   Options options;
   auto fields = detail::fields_of(options);
   detail::read(fields, toml, file);
@@ -162,20 +166,20 @@ Options from_toml(std::string_view toml, const std::string& file) {  // `file` n
 
 // The keys in which two configurations differ. A resumed run refuses those that are not resumable.
 template <class Options>
-std::vector<OptionDifference> differences(Options before, Options after) {
+std::vector<OptionDifference> option_differences(Options before, Options after) {
   auto a = detail::fields_of(before), b = detail::fields_of(after);
   return detail::differences(a, b);
 }
 
 template <class Options>
-std::vector<OptionRow> describe(Options options) {
+std::vector<OptionRow> describe_options(Options options) {
   Options defaults;
   auto a = detail::fields_of(options), b = detail::fields_of(defaults);
   return detail::describe(a, b);
 }
 
 template <class Options>
-std::string help(const std::string& program, std::string_view sentence) {
+std::string options_help(const std::string& program, std::string_view sentence) {
   Options options;
   auto fields = detail::fields_of(options);
   return detail::help(fields, program, sentence);

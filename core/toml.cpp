@@ -1,6 +1,17 @@
 // toml++ behind a small interface: it takes seconds to compile and is included nowhere else.
 #include "core/toml.h"
 
+#include <stdexcept>
+
+// toml++ 3.3 meets some broken texts ("a = {[" for one) with an assertion: those must be refusals, not the end
+// of the process.
+namespace modrwkv::detail {
+[[gnu::noinline]] void toml_assert(bool holds) {
+  if (!holds) throw std::logic_error("broken key or value");
+}
+}  // namespace modrwkv::detail
+#undef NDEBUG
+#define TOML_ASSERT(condition) modrwkv::detail::toml_assert(bool(condition))
 #ifndef TOML_HEADER_ONLY
 #define TOML_HEADER_ONLY 1
 #endif
@@ -8,12 +19,9 @@
 #include <toml++/toml.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <memory>
 
 #include "core/error.h"
+#include "core/files.h"
 
 namespace modrwkv {
 namespace {
@@ -28,12 +36,18 @@ std::string one_line(std::string_view text) {
 
 std::string kind_of(const toml::node& node) {
   switch (node.type()) {
-    case toml::node_type::table: return "a table";
-    case toml::node_type::array: return "a list";
-    case toml::node_type::date: return "a date";
-    case toml::node_type::time: return "a time";
-    case toml::node_type::date_time: return "a date and time";
-    default: return "an unknown kind of value";
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "a list";
+    case toml::node_type::date:
+      return "a date";
+    case toml::node_type::time:
+      return "a time";
+    case toml::node_type::date_time:
+      return "a date and time";
+    default:
+      return "an unknown kind of value";
   }
 }
 
@@ -54,6 +68,8 @@ std::vector<TomlEntry> parse_toml(std::string_view text, const std::string& file
     table = toml::parse(text, file);
   } catch (const toml::parse_error& e) {
     fail("{}:{}: {}", file, e.source().begin.line, one_line(e.description()));
+  } catch (const std::logic_error& e) {
+    fail("{}: not TOML: {}", file, e.what());
   }
   std::vector<TomlEntry> entries;
   for (const auto& [key, node] : table) {
@@ -72,13 +88,7 @@ std::vector<TomlEntry> parse_toml(std::string_view text, const std::string& file
 }
 
 std::vector<TomlEntry> read_toml(const std::string& file) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> in(std::fopen(file.c_str(), "rb"), +[](std::FILE* f) { return f ? std::fclose(f) : 0; });
-  require(in != nullptr, "{}: cannot be opened: {}", file, std::strerror(errno));
-  std::string text(kLongest + 1, '\0');
-  text.resize(std::fread(text.data(), 1, text.size(), in.get()));
-  require(!std::ferror(in.get()), "{}: cannot be read: {}", file, std::strerror(errno));
-  require(text.size() <= kLongest, "{}: longer than {} bytes, this is no configuration", file, kLongest);
-  return parse_toml(text, file);
+  return parse_toml(read_file(file, kLongest), file);
 }
 
 std::string toml_string(std::string_view text) {

@@ -24,6 +24,55 @@ double ForecasterConfig::forward_flops() const {
               D * double(horizon) + (shortcut ? double(lookback * horizon) : 0));
 }
 
+std::string ForecasterConfig::to_json() const {
+  Json j = Json::object();
+  j.set("model", "modrwkv.forecaster").set("lookback", lookback).set("horizon", horizon).set("shortcut", shortcut);
+  j.set("encoder", Json::object()
+                       .set("kind", "wavenet")
+                       .set("patch", encoder.patch)
+                       .set("residual", encoder.residual)
+                       .set("skip", encoder.skip)
+                       .set("out", encoder.out)
+                       .set("kernel", encoder.kernel)
+                       .set("blocks", encoder.blocks));
+  j.set("compressor", Json::object().set("kernel", compressor.kernel).set("stride", compressor.stride));
+  j.set("adapter", Json::object().set("scale", adapter.scale));
+  j.set("rwkv", Json::object()
+                    .set("layers", rwkv.layers)
+                    .set("width", rwkv.width)
+                    .set("head_size", rwkv.head_size)
+                    .set("ffn", rwkv.ffn)
+                    .set("vocab", rwkv.vocab)
+                    .set("rank_w", rwkv.rank_w)
+                    .set("rank_a", rwkv.rank_a)
+                    .set("rank_v", rwkv.rank_v)
+                    .set("rank_g", rwkv.rank_g));
+  return j.canonical();
+}
+
+ForecasterConfig ForecasterConfig::from_json(const std::string& text, const std::string& file) {
+  const Json j = Json::parse(text, file);
+  const Json* model = j.find("model");
+  require(model && model->is_string() && model->as_string() == "modrwkv.forecaster",
+          "{}: holds no forecaster (its configuration says {})", file, model ? model->dump() : "nothing");
+  try {
+    ForecasterConfig c;
+    c.lookback = j.get_int("lookback");
+    c.horizon = j.get_int("horizon");
+    c.shortcut = j.get_bool("shortcut");
+    const Json &e = j.at("encoder"), &r = j.at("rwkv");
+    c.encoder = {e.get_int("patch"), e.get_int("residual"), e.get_int("skip"),
+                 e.get_int("out"),   e.get_int("kernel"),   e.get_int("blocks")};
+    c.compressor = {j.at("compressor").get_int("kernel"), j.at("compressor").get_int("stride")};
+    c.adapter = {j.at("adapter").get_int("scale")};
+    c.rwkv = {r.get_int("layers"), r.get_int("width"),  r.get_int("head_size"), r.get_int("ffn"),   r.get_int("vocab"),
+              r.get_int("rank_w"), r.get_int("rank_a"), r.get_int("rank_v"),    r.get_int("rank_g")};
+    return c;
+  } catch (const Error& error) {
+    fail("{}: configuration: {}", file, error.what());
+  }
+}
+
 Forecaster::Forecaster(const ForecasterConfig& config, uint64_t seed)
     : config_(config),
       init_(seed),
@@ -58,6 +107,14 @@ Forecaster::Output Forecaster::forward(const Tensor& lookback) const {
   Variable y = linear(last, head_weight_, head_bias_);
   if (shortcut_weight_.defined()) y = add(y, linear(n.y, shortcut_weight_));
   return {y, n.mean, n.std, denormalise(y, n.mean, n.std)};
+}
+
+std::unique_ptr<Forecaster> load_forecaster(const std::string& path) {
+  const std::string file = model_file_of(path);
+  const ModelFile model = read_model_file(file);
+  auto forecaster = std::make_unique<Forecaster>(ForecasterConfig::from_json(model.config_json, file), 0);
+  forecaster->load(model.tensors, file);
+  return forecaster;
 }
 
 }  // namespace modrwkv

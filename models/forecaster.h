@@ -2,6 +2,7 @@
 //
 // One channel at a time. The look-back is normalised by its own mean and standard deviation; the head forecasts in these units.
 #pragma once
+#include <memory>
 #include <string>
 
 #include "models/adapter.h"
@@ -46,5 +47,8 @@ class Forecaster : public Module {
   Rwkv7 rwkv_;
   Variable head_weight_, head_bias_, shortcut_weight_;
 };
+
+// The forecaster of a model file, or of a run folder (its model.h5), in f32 on the CPU.
+std::unique_ptr<Forecaster> load_forecaster(const std::string& path);
 
 }  // namespace modrwkv

@@ -44,4 +44,32 @@ void Module::set_requires_grad(bool on) {
   for (const Parameter& p : parameters()) p.variable->set_requires_grad(on);
 }
 
+void Module::load(const std::vector<NamedTensor>& tensors, const std::string& file) {
+  const std::vector<Parameter> all = parameters();
+  const auto find = [&](const std::string& name) {
+    const auto at = std::lower_bound(all.begin(), all.end(), name, [](const Parameter& p, const std::string& n) { return p.name < n; });
+    return at != all.end() && at->name == name ? &*at : nullptr;
+  };
+  for (const NamedTensor& t : tensors) {
+    const Parameter* p = find(t.name);
+    require(p != nullptr, "{}: tensor {} does not belong to this model", file, t.name);
+    require(p->variable->shape() == t.tensor.shape(), "{}: tensor {} is {}, the model expects {}", file, t.name,
+            t.tensor.shape().str(), p->variable->shape().str());
+    Tensor value = p->variable->value();
+    value.copy_from(t.tensor.to(value.dtype()));
+  }
+  if (tensors.size() == all.size()) return;
+  for (const Parameter& p : all) {
+    require(std::any_of(tensors.begin(), tensors.end(), [&](const NamedTensor& t) { return t.name == p.name; }),
+            "{}: tensor {} is missing", file, p.name);
+  }
+  fail("{}: a tensor is there twice", file);
+}
+
+std::vector<NamedTensor> Module::named_tensors() const {
+  std::vector<NamedTensor> all;
+  for (const Parameter& p : parameters()) all.push_back({p.name, p.variable->value()});
+  return all;
+}
+
 }  // namespace modrwkv

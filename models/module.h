@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "autograd/variable.h"
+#include "models/weights.h"
 
 namespace modrwkv {
 
@@ -24,6 +25,10 @@ class Module {
   // Converts and moves every parameter; floating types only.
   void to(Device device, DType dtype);
   void set_requires_grad(bool on);
+  // Copies tensors into the parameters of the same names. A missing, surplus or differently shaped tensor is refused by
+  // name; `file` begins the message.
+  void load(const std::vector<NamedTensor>& tensors, const std::string& file);
+  std::vector<NamedTensor> named_tensors() const;  // the parameters' values
 
  protected:
   Module() = default;

@@ -12,7 +12,7 @@
 namespace modrwkv::testing {
 namespace {
 
-constexpr double kBf16Rounding = 1.0 / 512 / 1.7320508;  // RMS error of round to nearest, relative to the value
+constexpr double kF32Floor = 8 * 0x1p-23, kBf16Floor = 0x1p-9;  // a few eps; half an eps
 
 bool is_float(DType t) { return t == DType::f32 || t == DType::f64 || t == DType::bf16; }
 
@@ -158,9 +158,9 @@ void expect_cuda_equals_cpu(const VariableFunction& fn, const std::vector<Tensor
         for (size_t i = 0; i < b.size(); ++i) {
           ASSERT_EQ(a[i].defined(), b[i].defined()) << what << " " << i;
           if (!b[i].defined() || b[i].numel() == 0) continue;
-          const double own = relative_error(p[i], b[i]);
+          const double own = relative_error(rounded(p[i], type), b[i]);
           const double tolerance =
-              2 * own + (type == DType::f32 ? 8 * 1.2e-7 : (0.25 + options.roundings) * kBf16Rounding * 1.25);
+              type == DType::f32 ? 2 * own + kF32Floor : options.roundings * (2 * own + kBf16Floor);
           EXPECT_LE(relative_error(a[i], b[i]), tolerance)
               << name_of(type) << " " << order << " order: " << what << " " << i << " " << b[i].shape().str();
         }

@@ -25,8 +25,8 @@ void expect_golden(const std::string& file, const std::string& name, const Varia
 void expect_gradients(const VariableFunction& fn, const std::vector<Tensor>& inputs, uint64_t seed = 1);
 
 // (3) CUDA (a GPU, or the emulator in every thread order) in f32 and bf16 against the CPU in f64 on the same inputs, rounded
-// to that type. The tolerance of each tensor is twice the error of the f32 CPU code (after rounding to bf16 for bf16), plus
-// 8 eps for f32 and, for bf16, `roundings` times the RMS error of one rounding to bf16 (intermediate results that the op keeps in bf16).
+// to that type. The tolerance of each tensor is twice the error of the f32 CPU code, rounded to that type, plus a floor of 8
+// eps (f32) or half an eps (bf16); for bf16 times `roundings`, the number of intermediate results that the op keeps in bf16.
 // `fixed` inputs (by position) are not differentiated.
 struct CudaTest {
   bool f32 = true, bf16 = true;

@@ -50,17 +50,9 @@ inline constinit thread_local uint3 threadIdx{}, blockIdx{};
 inline constinit thread_local dim3 blockDim{}, gridDim{};
 constexpr int warpSize = 32;
 
+#include "core/simt/dims.h"
+
 namespace simt {
-
-struct dims {
-  dims(dim3 grid, dim3 block, size_t smem, modrwkv::cuda::Stream stream, where at = where::current())
-      : grid(grid), block(block), smem(smem), stream(stream), at(at) {}
-  dim3 grid, block;
-  size_t smem;
-  modrwkv::cuda::Stream stream;
-  where at;
-};
-
 namespace detail {
 
 // One launched instantiation: what reports and the coverage file say about it.
@@ -93,10 +85,10 @@ struct BoundTo final : Bound {
 void submit(const dims& d, Kernel& kernel, std::shared_ptr<Bound> bound);
 
 template <auto K, class... P, class... A>
-void launch_as(void (*)(P...), const dims& d, A... a) {
+void launch_as(void (*)(P...), const dims& d, const A&... a) {
   static_assert((std::is_trivially_copyable_v<P> && ...), "kernel parameters are copied byte by byte");
   static Kernel kernel{function_text<K>(), typeid(KernelTag<K>).name(), __BASE_FILE__};
-  submit(d, kernel, std::make_shared<BoundTo<K, P...>>(P(a)...));
+  submit(d, kernel, std::make_shared<BoundTo<K, P...>>(a...));
 }
 
 // Warp collectives: each lane brings a struct on its own stack; the last lane of the mask to arrive runs `combine` over
@@ -204,7 +196,7 @@ T atomic_update(T* p, T (*f)(T, T), T operand) {
 }  // namespace detail
 
 template <auto K, class... A>
-void launch(const dims& d, A... a) {
+void launch(const dims& d, const A&... a) {
   detail::launch_as<K>(K, d, a...);
 }
 

@@ -67,6 +67,8 @@ namespace detail {
 // Puts work into a stream; `always` also runs when a fault empties the queues (frees).
 void enqueue(modrwkv::cuda::Stream stream, std::function<void()> work, bool always = false);
 bool in_device_memory(const void* p);  // the emulated heap
+// Throws unless the range lies in one live allocation; work from a queue may use memory whose free is queued behind it.
+void require_device_range(const char* call, const void* p, size_t bytes, bool from_host);
 }  // namespace detail
 
 }  // namespace simt

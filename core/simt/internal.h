@@ -64,10 +64,10 @@ struct Worker {
   void enter(int thread);
   int take_fiber();
   void returned();       // the running thread has come to its end
+  [[noreturn]] void deadlock();
   void open_barrier();
 
   void check_red_zones();
-  uint64_t random();
 
   // The launch.
   Kernel* kernel = nullptr;
@@ -113,6 +113,8 @@ inline constinit thread_local Worker* here = nullptr;  // while it runs a kernel
 Copies copies_policy();
 double watchdog_seconds();
 uint64_t schedule_seed();
+uint64_t& timing_state();  // of the random timing
+uint64_t next_random(uint64_t& state);
 std::string text_of(where at);                  // "ops/axpy.cu:12"
 std::string kernel_name(const Kernel& kernel);  // "modrwkv::axpy<float>"
 std::string name_of(const SharedObject& object);

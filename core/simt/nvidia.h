@@ -11,16 +11,9 @@
 #define SIMT_HERE_STEP(n)
 #define SIMT_ONLY_HERE_STEP(n)
 
+#include "core/simt/dims.h"
+
 namespace simt {
-
-struct dims {
-  dims(dim3 grid, dim3 block, size_t smem, modrwkv::cuda::Stream stream)
-      : grid(grid), block(block), smem(smem), stream(stream) {}
-  dim3 grid, block;
-  size_t smem;
-  modrwkv::cuda::Stream stream;
-};
-
 namespace detail {
 
 // "… [with auto K = name<T>; …]"
@@ -50,7 +43,7 @@ template <> struct word<16> { using type = uint4; };
 }  // namespace detail
 
 template <auto K, class... A>
-void launch(const dims& d, A... a) {
+void launch(const dims& d, const A&... a) {
   if (d.stream == nullptr) {
     throw modrwkv::Error("kernel " + detail::kernel_name(__PRETTY_FUNCTION__) + ": launched on the null stream");
   }

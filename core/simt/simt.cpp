@@ -33,9 +33,9 @@ struct Settings {
       "SIMT_SCHEDULE", {"ascending", "descending", "greedy", "shuffled", "round_robin"});
   Copies copies = choice<Copies>("SIMT_COPIES", {"late", "early"});
   Timing timing = choice<Timing>("SIMT_TIMING", {"lazy", "eager", "random"});
-  uint64_t schedule_seed = 1, timing_seed = 1;
+  uint64_t schedule_seed = 1, timing_state = 1;
   Settings() {
-    if (const char* seed = std::getenv("SIMT_SEED")) schedule_seed = timing_seed = std::strtoull(seed, nullptr, 10);
+    if (const char* seed = std::getenv("SIMT_SEED")) schedule_seed = timing_state = std::strtoull(seed, nullptr, 10);
   }
 };
 
@@ -57,13 +57,16 @@ void set_schedule(Schedule schedule, uint64_t seed) {
 Schedule schedule() { return settings().schedule; }
 void set_copies(Copies copies) { settings().copies = copies; }
 Timing timing() { return settings().timing; }
+void set_timing(Timing timing, uint64_t seed) {
+  settings().timing = timing;
+  settings().timing_state = seed;
+}
 
 namespace detail {
 
 Copies copies_policy() { return settings().copies; }
 uint64_t schedule_seed() { return settings().schedule_seed; }
-uint64_t& timing_seed() { return settings().timing_seed; }
-void store_timing(Timing t) { settings().timing = t; }
+uint64_t& timing_state() { return settings().timing_state; }
 
 namespace {
 
@@ -75,7 +78,7 @@ void fiber_main() {
     w.returned();
     const int self = w.thread[w.current].fiber, next = w.pick();
     if (next < 0) {
-      if (w.live > 0) fault(w.thread[w.current].at, "deadlock: no thread can run");
+      if (w.live > 0) w.deadlock();
       w.free_fibers.push_back(self);
       switch_fiber(w.fibers[self], w.host);
     } else if (!(w.warps[next / 32].started >> (next % 32) & 1)) {
@@ -105,8 +108,8 @@ Worker::~Worker() {
   munmap(arena, kArena);
 }
 
-uint64_t Worker::random() {  // splitmix64
-  uint64_t z = (random_state += 0x9e3779b97f4a7c15ull);
+uint64_t next_random(uint64_t& state) {  // splitmix64
+  uint64_t z = (state += 0x9e3779b97f4a7c15ull);
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
   return z ^ (z >> 31);
@@ -115,7 +118,7 @@ uint64_t Worker::random() {  // splitmix64
 int Worker::pick() {
   if (ready_warps == 0) return -1;
   const auto random_bit = [this](unsigned mask) {
-    int skip = int(random() % unsigned(__builtin_popcount(mask)));
+    int skip = int(next_random(random_state) % unsigned(__builtin_popcount(mask)));
     while (skip-- > 0) mask &= mask - 1;
     return __builtin_ctz(mask);
   };
@@ -164,11 +167,18 @@ int Worker::take_fiber() {
 void Worker::pass_on() {
   const int self = current, next = pick();
   if (next == self) return;
-  if (next < 0) fault(thread[self].at, "deadlock: no thread can run");
+  if (next < 0) deadlock();
   const bool starts = !(warps[next / 32].started >> (next % 32) & 1);
   enter(next);
   if (starts) thread[next].fiber = take_fiber();
   switch_fiber(fibers[thread[self].fiber], fibers[thread[next].fiber]);
+}
+
+void Worker::deadlock() {
+  int t = 0;  // the first thread that waits
+  while (warps[t / 32].done >> (t % 32) & 1) ++t;
+  enter(t);
+  fault(thread[t].at, "deadlock: no thread can run");
 }
 
 void Worker::returned() {
@@ -208,7 +218,7 @@ void Worker::run_block(uint3 index) {
     w.started = w.done = w.at_barrier = w.open = 0;
   }
   if (copies_used) {
-    for (int t = 0; t < threads; ++t) {
+    for (int t = 0; t < kMaxThreads; ++t) {
       copies[t].clear();
       groups_closed[t] = 0;
     }
@@ -260,7 +270,6 @@ void Worker::run(Kernel& k, const dims& d, Bound& b) {
     stacks.forget_abandoned(fibers_made);
     fibers_made = 0;
     free_fibers.clear();
-    for (int t = 0; t < threads; ++t) copies[t].clear();
   }
 }
 

@@ -19,6 +19,9 @@ class Goldens:
     def __init__(self):
         self.name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
         self.file = h5py.File(f"tests/goldens/{self.name}.h5", "w", libver=("earliest", "v110"))
+        self.file.attrs["format"] = np.bytes_("modrwkv.golden")
+        self.file.attrs["format_major"] = np.uint32(1)
+        self.file.attrs["format_minor"] = np.uint32(0)
 
     def put(self, key, tensor):
         array = tensor.detach().numpy() if isinstance(tensor, torch.Tensor) else np.asarray(tensor)
