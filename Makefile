@@ -54,7 +54,7 @@ host_flags := -std=c++20 -O2 -g1 -march=$(MARCH) -fopenmp -pthread $(warnings) $
 # CPU ops: loops are vectorised and sums re-associated, while NaN and infinities keep their meaning (no -ffast-math).
 ops_flags  := -O3 -fassociative-math -fno-signed-zeros -fno-trapping-math -fno-math-errno
 emu_flags  := -std=c++20 -O2 -g -march=$(MARCH) -ffp-contract=off -DSIMT_EMULATED -x c++ $(warnings) -Wno-unknown-pragmas $(includes) -MMD -MP
-nvcc_flags := -std=c++20 -O3 -I. -MMD -MP $(if $(WERROR),-Werror all-warnings) $(foreach a,$(GPU_ARCH),-gencode arch=compute_$(a),code=sm_$(a))
+nvcc_flags := -std=c++20 -O3 -I. -MMD -MP -Werror all-warnings $(foreach a,$(GPU_ARCH),-gencode arch=compute_$(a),code=sm_$(a))
 cuda_libs  := $(if $(filter 1,$(HAVE_CUDA)),-L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcudart_static -ldl -lrt)
 asan_flags := -O1 -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 linker     := $(if $(shell command -v ld.lld),-fuse-ld=lld)
@@ -135,7 +135,7 @@ $(eval $(call link,build/asan,$(asan_objects),build/asan,build/asan,$(asan_flags
 
 # ---------------------------------------------------------------- targets
 
-.PHONY: all help setup demo test test-emu asan ci format format-check rooms-check clean build-tests
+.PHONY: all help setup demo test test-emu bench ci format format-check rooms-check clean build-tests run-tests run-test-emu
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
 
@@ -145,9 +145,37 @@ setup: ## install the packages that are missing (as root on Debian or Ubuntu)
 tests_built := $(test_rooms:%=build/emu/bin/test_%) $(if $(emulator_tests),build/emu/bin/test_simt)
 build-tests: all $(programs:%=build/emu/bin/%) $(tests_built) $(if $(filter 1,$(HAVE_CUDA)),$(test_rooms:%=build/bin/test_%))
 
+demo: ## train, evaluate and draw a forecaster on the sample data, or on DATA=file.csv
+	@JOBS=$(JOBS) tools/demo.sh
+
 test: setup ## set up, build and run every test
 	@$(MAKE) --no-print-directory -j$(JOBS) build-tests
-	@tools/run_tests.sh $(tests_built)
+	@$(MAKE) --no-print-directory run-tests
+
+run-tests:
+ifeq ($(HAVE_CUDA),1)
+	@tools/check_spills.sh build/obj
+endif
+	@rm -f build/emu/coverage
+	@SIMT_COVERAGE=build/emu/coverage tools/run_tests.sh $(tests_built)
+
+test-emu: setup ## every kernel in the emulator, in all thread orders, and which kernels were executed
+	@$(MAKE) --no-print-directory -j$(JOBS) build-tests
+	@$(MAKE) --no-print-directory run-test-emu
+
+run-test-emu:
+	@rm -f build/emu/coverage
+	@SIMT_COVERAGE=build/emu/coverage tools/run_tests.sh $(filter %test_core %test_ops %test_simt,$(tests_built))
+	@tools/kernel_coverage.sh build/emu/obj build/emu/coverage
+
+bench: build/bin/bench ## tables of figures beside their bounds
+	@build/bin/bench
+
+ci: ## what continuous integration runs; minutes on 2 cores are in docs/reliability.md
+	@$(MAKE) --no-print-directory rooms-check format-check
+	@$(MAKE) --no-print-directory -j$(JOBS) build-tests WERROR=-Werror
+	@$(MAKE) --no-print-directory run-test-emu WERROR=-Werror
+	@$(MAKE) --no-print-directory run-tests WERROR=-Werror
 
 clean: ## remove everything that was built
 	rm -rf build

@@ -14,6 +14,9 @@
 namespace modrwkv {
 namespace {
 
+// Below this a product is done before a second thread has been woken.
+constexpr double kOneThreadFlops = 2e7;
+
 std::atomic<int64_t> flops{0};
 std::atomic<bool> tf32{false};
 
@@ -86,7 +89,7 @@ void product(const Tensor& a, const Tensor& b, Tensor& c, GemmOptions o, const T
   }
   require(bias == nullptr || bias->dtype() == c.dtype(), "gemm: bias is {}, C is {}", bias ? name_of(bias->dtype()) : "",
           name_of(c.dtype()));
-  threads();  // sets OpenBLAS's thread count on first use
+  set_blas_threads(2.0 * double(m) * double(n) * double(k) < kOneThreadFlops ? 1 : threads());
   if (bias != nullptr) bias_rows(c, *bias, m, n);
   const auto ta = o.trans_a ? CblasTrans : CblasNoTrans, tb = o.trans_b ? CblasTrans : CblasNoTrans;
   const double beta = o.accumulate || bias != nullptr ? 1.0 : 0.0;

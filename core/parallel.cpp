@@ -7,13 +7,19 @@
 
 namespace modrwkv {
 namespace {
-int count = 0;
+int count = 0, blas_count = 0;
 }
 
 void set_threads(int n) {
   count = n > 0 ? n : std::max(1, omp_get_num_procs());
   omp_set_num_threads(count);
-  openblas_set_num_threads(count);
+  set_blas_threads(count);
+}
+
+void set_blas_threads(int n) {
+  if (n == blas_count) return;
+  openblas_set_num_threads(n);
+  blas_count = n;
 }
 
 int threads() {

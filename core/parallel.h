@@ -8,6 +8,7 @@ namespace modrwkv {
 
 void set_threads(int count);  // of this process; 0 means all cores of the machine
 int threads();
+void set_blas_threads(int count);  // of the products that follow; gemm chooses by their size
 
 // Calls body(begin, end) on disjoint ranges that cover [0, n). Work below `grain` items stays on the calling thread. The
 // ranges depend on n, grain and the thread count alone.

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/files.h"
 
 namespace modrwkv {
 
@@ -50,7 +51,10 @@ void Module::load(const std::vector<NamedTensor>& tensors, const std::string& fi
     const auto at = std::lower_bound(all.begin(), all.end(), name, [](const Parameter& p, const std::string& n) { return p.name < n; });
     return at != all.end() && at->name == name ? &*at : nullptr;
   };
+  size_t weights = 0;
   for (const NamedTensor& t : tensors) {
+    if (t.buffer) continue;
+    ++weights;
     const Parameter* p = find(t.name);
     require(p != nullptr, "{}: tensor {} does not belong to this model", file, t.name);
     require(p->variable->shape() == t.tensor.shape(), "{}: tensor {} is {}, the model expects {}", file, t.name,
@@ -58,7 +62,7 @@ void Module::load(const std::vector<NamedTensor>& tensors, const std::string& fi
     Tensor value = p->variable->value();
     value.copy_from(t.tensor.to(value.dtype()));
   }
-  if (tensors.size() == all.size()) return;
+  if (weights == all.size()) return;
   for (const Parameter& p : all) {
     require(std::any_of(tensors.begin(), tensors.end(), [&](const NamedTensor& t) { return t.name == p.name; }),
             "{}: tensor {} is missing", file, p.name);
@@ -70,6 +74,13 @@ std::vector<NamedTensor> Module::named_tensors() const {
   std::vector<NamedTensor> all;
   for (const Parameter& p : parameters()) all.push_back({p.name, p.variable->value()});
   return all;
+}
+
+std::string model_file_of(const std::string& path) {
+  if (!is_directory(path)) return path;
+  const std::string file = join_path(path, "model.h5");
+  require(path_exists(file), "{}: holds no model.h5; a run writes it with its first evaluation", path);
+  return file;
 }
 
 }  // namespace modrwkv

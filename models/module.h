@@ -26,7 +26,7 @@ class Module {
   void to(Device device, DType dtype);
   void set_requires_grad(bool on);
   // Copies tensors into the parameters of the same names. A missing, surplus or differently shaped tensor is refused by
-  // name; `file` begins the message.
+  // name, buffers are left alone; `file` begins the message.
   void load(const std::vector<NamedTensor>& tensors, const std::string& file);
   std::vector<NamedTensor> named_tensors() const;  // the parameters' values
 
@@ -41,5 +41,8 @@ class Module {
   std::vector<Parameter> own_;
   std::vector<std::pair<std::string, Module*>> children_;
 };
+
+// PATH itself, or PATH/model.h5 where it is a run folder.
+std::string model_file_of(const std::string& path);
 
 }  // namespace modrwkv

@@ -14,11 +14,16 @@ constexpr int64_t kGrain = 1 << 13;  // an element costs about as much as four p
 
 const char* name(Activation kind) {
   switch (kind) {
-    case Activation::relu: return "relu";
-    case Activation::relu_squared: return "relu_squared";
-    case Activation::sigmoid: return "sigmoid";
-    case Activation::tanh: return "tanh";
-    case Activation::silu: return "silu";
+    case Activation::relu:
+      return "relu";
+    case Activation::relu_squared:
+      return "relu_squared";
+    case Activation::sigmoid:
+      return "sigmoid";
+    case Activation::tanh:
+      return "tanh";
+    case Activation::silu:
+      return "silu";
   }
   return "activation";
 }
@@ -43,11 +48,16 @@ void activation_forward(Activation kind, const Tensor& x, Tensor& y) {
   for_cpu_float(name(kind), x.dtype(), [&](auto t) {
     using T = decltype(t);
     switch (kind) {
-      case Activation::relu: return loop<T>(x, x, y, [](T u, T) { return u < 0 ? T(0) : u; });
-      case Activation::relu_squared: return loop<T>(x, x, y, [](T u, T) { return u < 0 ? T(0) : u * u; });
-      case Activation::sigmoid: return loop<T>(x, x, y, [](T u, T) { return vmath::sigmoid(u); });
-      case Activation::tanh: return loop<T>(x, x, y, [](T u, T) { return vmath::tanh(u); });
-      case Activation::silu: return loop<T>(x, x, y, [](T u, T) { return u * vmath::sigmoid(u); });
+      case Activation::relu:
+        return loop<T>(x, x, y, [](T u, T) { return u < 0 ? T(0) : u; });
+      case Activation::relu_squared:
+        return loop<T>(x, x, y, [](T u, T) { return u < 0 ? T(0) : u * u; });
+      case Activation::sigmoid:
+        return loop<T>(x, x, y, [](T u, T) { return vmath::sigmoid(u); });
+      case Activation::tanh:
+        return loop<T>(x, x, y, [](T u, T) { return vmath::tanh(u); });
+      case Activation::silu:
+        return loop<T>(x, x, y, [](T u, T) { return u * vmath::sigmoid(u); });
     }
   });
 }
@@ -56,10 +66,14 @@ void activation_backward(Activation kind, const Tensor& dy, const Tensor& saved,
   for_cpu_float(name(kind), dy.dtype(), [&](auto t) {
     using T = decltype(t);
     switch (kind) {
-      case Activation::relu: return loop<T>(dy, saved, dx, [](T g, T y) { return y <= 0 ? T(0) : g; });
-      case Activation::relu_squared: return loop<T>(dy, saved, dx, [](T g, T y) { return 2 * std::sqrt(y) * g; });
-      case Activation::sigmoid: return loop<T>(dy, saved, dx, [](T g, T y) { return g * y * (1 - y); });
-      case Activation::tanh: return loop<T>(dy, saved, dx, [](T g, T y) { return g * (1 - y * y); });
+      case Activation::relu:
+        return loop<T>(dy, saved, dx, [](T g, T y) { return y <= 0 ? T(0) : g; });
+      case Activation::relu_squared:
+        return loop<T>(dy, saved, dx, [](T g, T y) { return 2 * std::sqrt(y) * g; });
+      case Activation::sigmoid:
+        return loop<T>(dy, saved, dx, [](T g, T y) { return g * y * (1 - y); });
+      case Activation::tanh:
+        return loop<T>(dy, saved, dx, [](T g, T y) { return g * (1 - y * y); });
       case Activation::silu:
         return loop<T>(dy, saved, dx, [](T g, T x) {
           const T s = vmath::sigmoid(x);
@@ -76,7 +90,8 @@ void gated_tanh_forward(const Tensor& filter, const Tensor& gate, Tensor& y) {
   });
 }
 
-void gated_tanh_backward(const Tensor& dy, const Tensor& filter, const Tensor& gate, Tensor& dfilter, Tensor& dgate) {
+void gated_tanh_backward(const Tensor& dy, const Tensor& filter, const Tensor& gate, Tensor& dfilter,
+                         Tensor& dgate) {
   for_cpu_float("gated_tanh", dy.dtype(), [&](auto t) {
     using T = decltype(t);
     const T* g = dy.data<T>();
@@ -129,7 +144,8 @@ Variable gated_tanh(const Variable& filter, const Variable& gate) {
   run(y.device(), cpu::gated_tanh_forward, cuda::gated_tanh_forward, filter.value(), gate.value(), y);
   return record("gated_tanh", y, {filter, gate}, [filter = filter.value(), gate = gate.value()](Grads& g) {
     Tensor dfilter = g.wants(0) ? g.write(0) : Tensor(), dgate = g.wants(1) ? g.write(1) : Tensor();
-    run(filter.device(), cpu::gated_tanh_backward, cuda::gated_tanh_backward, g.out(), filter, gate, dfilter, dgate);
+    run(filter.device(), cpu::gated_tanh_backward, cuda::gated_tanh_backward, g.out(), filter, gate, dfilter,
+        dgate);
   });
 }
 

@@ -1,7 +1,6 @@
-// Activations on CUDA: bound by memory, 16 bytes a thread (map2 in kernel_util.h). Forward: read and write 1 element;
-// backward: read 2, write 1. About 1 FLOP an element for the relus, 20 for those with an exponential.
+// Activations on CUDA: bound by memory, 16 bytes a thread (map2 in kernel_util.h). Forward: read and write 1
+// element; backward: read 2, write 1. About 1 FLOP an element for the relus, 20 for those with an exponential.
 #include "ops/activation.h"
-
 #include "ops/kernel_util.h"
 
 namespace modrwkv::cuda {
@@ -47,10 +46,11 @@ struct GatedTanh {
   __device__ float operator()(float filter, float gate) const { return tanhf(filter) * logistic(gate); }
 };
 
-// A thread owns W neighbouring elements, as in map2. Read 3 and write 2 elements (1 where only one gradient is wanted), 50
-// FLOPs an element. 256 threads: no shared memory and few registers, any size fills an SM.
+// A thread owns W neighbouring elements, as in map2. Read 3 and write 2 elements (1 where only one gradient is
+// wanted), 50 FLOPs an element. 256 threads: no shared memory and few registers, any size fills an SM.
 template <class T, int W>
-__global__ void gated_tanh_backward_kernel(const T* dy, const T* filter, const T* gate, T* dfilter, T* dgate, int64_t n) {
+__global__ void gated_tanh_backward_kernel(const T* dy, const T* filter, const T* gate, T* dfilter, T* dgate,
+                                           int64_t n) {
   const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * W;
   if (i >= n) return;
   const auto both = [](float g, float f, float s, float& df, float& ds) {
@@ -84,21 +84,31 @@ __global__ void gated_tanh_backward_kernel(const T* dy, const T* filter, const T
 
 void activation_forward(Activation kind, const Tensor& x, Tensor& y) {
   switch (kind) {
-    case Activation::relu: return map2("relu", x, x, y, Relu{});
-    case Activation::relu_squared: return map2("relu_squared", x, x, y, ReluSquared{});
-    case Activation::sigmoid: return map2("sigmoid", x, x, y, Sigmoid{});
-    case Activation::tanh: return map2("tanh", x, x, y, Tanh{});
-    case Activation::silu: return map2("silu", x, x, y, Silu{});
+    case Activation::relu:
+      return map2("relu", x, x, y, Relu{});
+    case Activation::relu_squared:
+      return map2("relu_squared", x, x, y, ReluSquared{});
+    case Activation::sigmoid:
+      return map2("sigmoid", x, x, y, Sigmoid{});
+    case Activation::tanh:
+      return map2("tanh", x, x, y, Tanh{});
+    case Activation::silu:
+      return map2("silu", x, x, y, Silu{});
   }
 }
 
 void activation_backward(Activation kind, const Tensor& dy, const Tensor& saved, Tensor& dx) {
   switch (kind) {
-    case Activation::relu: return map2("relu", dy, saved, dx, ReluBackward{});
-    case Activation::relu_squared: return map2("relu_squared", dy, saved, dx, ReluSquaredBackward{});
-    case Activation::sigmoid: return map2("sigmoid", dy, saved, dx, SigmoidBackward{});
-    case Activation::tanh: return map2("tanh", dy, saved, dx, TanhBackward{});
-    case Activation::silu: return map2("silu", dy, saved, dx, SiluBackward{});
+    case Activation::relu:
+      return map2("relu", dy, saved, dx, ReluBackward{});
+    case Activation::relu_squared:
+      return map2("relu_squared", dy, saved, dx, ReluSquaredBackward{});
+    case Activation::sigmoid:
+      return map2("sigmoid", dy, saved, dx, SigmoidBackward{});
+    case Activation::tanh:
+      return map2("tanh", dy, saved, dx, TanhBackward{});
+    case Activation::silu:
+      return map2("silu", dy, saved, dx, SiluBackward{});
   }
 }
 
@@ -106,7 +116,8 @@ void gated_tanh_forward(const Tensor& filter, const Tensor& gate, Tensor& y) {
   map2("gated_tanh", filter, gate, y, GatedTanh{});
 }
 
-void gated_tanh_backward(const Tensor& dy, const Tensor& filter, const Tensor& gate, Tensor& dfilter, Tensor& dgate) {
+void gated_tanh_backward(const Tensor& dy, const Tensor& filter, const Tensor& gate, Tensor& dfilter,
+                         Tensor& dgate) {
   const int64_t n = dy.numel();
   if (n == 0) return;
   constexpr int threads = 256;
@@ -115,15 +126,15 @@ void gated_tanh_backward(const Tensor& dy, const Tensor& filter, const Tensor& g
     constexpr int W = 16 / sizeof(T);
     T* df = dfilter.defined() ? dfilter.data<T>() : nullptr;
     T* dg = dgate.defined() ? dgate.data<T>() : nullptr;
-    const bool wide =
-        aligned16(dy.raw()) && aligned16(filter.raw()) && aligned16(gate.raw()) && aligned16(df) && aligned16(dg);
+    const bool wide = aligned16(dy.raw()) && aligned16(filter.raw()) && aligned16(gate.raw()) &&
+                      aligned16(df) && aligned16(dg);
     const unsigned grid = unsigned(ceil_div(n, int64_t(threads) * (wide ? W : 1)));
     if (wide) {
-      simt::launch<gated_tanh_backward_kernel<T, W>>({grid, threads, 0, current_stream()}, dy.data<T>(), filter.data<T>(),
-                                                     gate.data<T>(), df, dg, n);
+      simt::launch<gated_tanh_backward_kernel<T, W>>({grid, threads, 0, current_stream()}, dy.data<T>(),
+                                                     filter.data<T>(), gate.data<T>(), df, dg, n);
     } else {
-      simt::launch<gated_tanh_backward_kernel<T, 1>>({grid, threads, 0, current_stream()}, dy.data<T>(), filter.data<T>(),
-                                                     gate.data<T>(), df, dg, n);
+      simt::launch<gated_tanh_backward_kernel<T, 1>>({grid, threads, 0, current_stream()}, dy.data<T>(),
+                                                     filter.data<T>(), gate.data<T>(), df, dg, n);
     }
   });
 }

@@ -1,4 +1,5 @@
-// Activations, element by element on any shape: f32, f64 (CPU), f32, bf16 (CUDA, fp32 inside). NaN passes through.
+// Activations, element by element on any shape: f32, f64 (CPU), f32, bf16 (CUDA, fp32 inside).
+// NaN passes through.
 //
 //   relu          max(x, 0)                       saves y, which the layer behind it saves anyway
 //   relu_squared  max(x, 0)^2                     saves y;  dx = 2 sqrt(y) dy
@@ -27,8 +28,8 @@ MODRWKV_LAUNCHER void activation_forward(Activation kind, const Tensor& x, Tenso
 MODRWKV_LAUNCHER void activation_backward(Activation kind, const Tensor& dy, const Tensor& saved, Tensor& dx);
 MODRWKV_LAUNCHER void gated_tanh_forward(const Tensor& filter, const Tensor& gate, Tensor& y);
 // dfilter and dgate may each be undefined: not wanted.
-MODRWKV_LAUNCHER void gated_tanh_backward(const Tensor& dy, const Tensor& filter, const Tensor& gate, Tensor& dfilter,
-                                          Tensor& dgate);
+MODRWKV_LAUNCHER void gated_tanh_backward(const Tensor& dy, const Tensor& filter, const Tensor& gate,
+                                          Tensor& dfilter, Tensor& dgate);
 }  // namespace cuda
 
 }  // namespace modrwkv

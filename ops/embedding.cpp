@@ -15,7 +15,8 @@ void embedding_forward(const Tensor& weight, const Tensor& ids, Tensor& y) {
   const int64_t V = weight.size(0), C = weight.size(1), tokens = ids.numel();
   const int32_t* id = ids.data<int32_t>();
   for (int64_t t = 0; t < tokens; ++t) {
-    require(id[t] >= 0 && id[t] < V, "embedding: id {} at position {} is outside the vocabulary of {}", id[t], t, V);
+    require(id[t] >= 0 && id[t] < V, "embedding: id {} at position {} is outside the vocabulary of {}", id[t],
+            t, V);
   }
   for_cpu_float("embedding", weight.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -34,7 +35,8 @@ void embedding_backward(const Tensor& dy, const Tensor& ids, Tensor& dweight) {
   for_cpu_float("embedding", dy.dtype(), [&](auto zero) {
     using T = decltype(zero);
     T* dw = dweight.data<T>();
-    parallel_for(dweight.numel(), 1 << 16, [&](int64_t begin, int64_t end) { std::fill(dw + begin, dw + end, T(0)); });
+    parallel_for(dweight.numel(), 1 << 16,
+                 [&](int64_t begin, int64_t end) { std::fill(dw + begin, dw + end, T(0)); });
     parallel_for(C, 1 + (1 << 15) / (tokens + 1), [&](int64_t begin, int64_t end) {
       for (int64_t t = 0; t < tokens; ++t) {
         const T* from = dy.data<T>() + t * C;
@@ -50,9 +52,10 @@ void embedding_backward(const Tensor& dy, const Tensor& ids, Tensor& dweight) {
 
 Variable embedding(const Variable& weight, const Tensor& ids) {
   require(weight.shape().rank() == 2, "embedding: weight is {}, expected [V, C]", weight.value().str());
-  require(ids.defined() && ids.dtype() == DType::i32 && ids.device() == weight.device() && ids.rank() < Shape::kMaxRank,
-          "embedding: ids are {}, expected i32 on {} with at most {} axes", ids.str(), to_string(weight.device()),
-          Shape::kMaxRank - 1);
+  require(ids.defined() && ids.dtype() == DType::i32 && ids.device() == weight.device() &&
+              ids.rank() < Shape::kMaxRank,
+          "embedding: ids are {}, expected i32 on {} with at most {} axes", ids.str(),
+          to_string(weight.device()), Shape::kMaxRank - 1);
   std::vector<int64_t> sizes;
   for (int i = 0; i < ids.rank(); ++i) sizes.push_back(ids.size(i));
   sizes.push_back(weight.size(1));

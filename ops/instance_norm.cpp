@@ -35,32 +35,34 @@ void instance_norm_forward(const Tensor& x, double eps, Tensor& y, Tensor& mean,
 }
 
 // d mean / dx = 1 / L and d std / dx = y / L, so
-// dx = (dy - mean(dy) - y mean(dy y)) / std + (dmean + y dstd) / L.
-void instance_norm_backward(const Tensor& dy, const Tensor& dmean, const Tensor& dstd, const Tensor& y, const Tensor& std,
-                            Tensor& dx) {
-  const int64_t B = y.size(0), L = y.size(1);
-  for_cpu_float("instance_norm", y.dtype(), [&](auto zero) {
+// dx = (dy - average(dy) - y average(dy y)) / std + (dmean + y dstd) / L.
+void instance_norm_backward(const Tensor& dy, const Tensor& dmean, const Tensor& dstd, const Tensor& x,
+                            const Tensor& mean, const Tensor& std, Tensor& dx) {
+  const int64_t B = x.size(0), L = x.size(1);
+  for_cpu_float("instance_norm", x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     parallel_for(B, grain(L), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
-        const T* py = y.data<T>() + r * L;
+        const T* px = x.data<T>() + r * L;
         T* pdx = dx.data<T>() + r * L;
-        const T inverse = T(1) / std.data<T>()[r];
+        const T m = mean.data<T>()[r], inverse = T(1) / std.data<T>()[r];
         T constant = dmean.defined() ? dmean.data<T>()[r] : T(0);  // dx = dy / std + (constant + y slope) / L
         T slope = dstd.defined() ? dstd.data<T>()[r] : T(0);
         if (!dy.defined()) {
-          for (int64_t i = 0; i < L; ++i) pdx[i] = (constant + py[i] * slope) / T(L);
+          for (int64_t i = 0; i < L; ++i) pdx[i] = (constant + (px[i] - m) * inverse * slope) / T(L);
           continue;
         }
         const T* pdy = dy.data<T>() + r * L;
         T sum = 0, sum_y = 0;
         for (int64_t i = 0; i < L; ++i) {
           sum += pdy[i];
-          sum_y += pdy[i] * py[i];
+          sum_y += pdy[i] * (px[i] - m) * inverse;
         }
         constant -= sum * inverse;
         slope -= sum_y * inverse;
-        for (int64_t i = 0; i < L; ++i) pdx[i] = pdy[i] * inverse + (constant + py[i] * slope) / T(L);
+        for (int64_t i = 0; i < L; ++i) {
+          pdx[i] = pdy[i] * inverse + (constant + (px[i] - m) * inverse * slope) / T(L);
+        }
       }
     });
   });
@@ -117,9 +119,10 @@ DType statistics_type(DType t) { return t == DType::bf16 ? DType::f32 : t; }
 void check_statistics(const char* op, const Variable& x, const Variable& mean, const Variable& std) {
   require(x.shape().rank() == 2, "{}: input is {}, expected [B, H]", op, x.value().str());
   for (const Variable* p : {&mean, &std}) {
-    require(p->shape() == Shape{x.size(0)} && p->dtype() == statistics_type(x.dtype()) && p->device() == x.device(),
-            "{}: input is {}, {} is {}, expected {} [{}] on {}", op, x.value().str(), p == &mean ? "mean" : "std",
-            p->value().str(), name_of(statistics_type(x.dtype())), x.size(0), to_string(x.device()));
+    require(
+        p->shape() == Shape{x.size(0)} && p->dtype() == statistics_type(x.dtype()) && p->device() == x.device(),
+        "{}: input is {}, {} is {}, expected {} [{}] on {}", op, x.value().str(), p == &mean ? "mean" : "std",
+        p->value().str(), name_of(statistics_type(x.dtype())), x.size(0), to_string(x.device()));
   }
 }
 
@@ -129,14 +132,17 @@ InstanceNorm instance_norm(const Variable& x, double eps) {
   require(x.shape().rank() == 2 && x.size(1) > 0, "instance_norm: input is {}, expected [B, L] with L > 0",
           x.value().str());
   Tensor y = Tensor::empty_like(x.value());
-  Tensor mean = Tensor::empty({x.size(0)}, statistics_type(x.dtype()), x.device()), std = Tensor::empty_like(mean);
+  Tensor mean = Tensor::empty({x.size(0)}, statistics_type(x.dtype()), x.device()),
+         std = Tensor::empty_like(mean);
   run(x.device(), cpu::instance_norm_forward, cuda::instance_norm_forward, x.value(), eps, y, mean, std);
-  const std::vector<Variable> out = record("instance_norm", {y, mean, std}, {x}, [y, std](Grads& g) {
-    const Tensor none;
-    Tensor dx = g.write(0);
-    run(y.device(), cpu::instance_norm_backward, cuda::instance_norm_backward, g.has_out(0) ? g.out(0) : none,
-        g.has_out(1) ? g.out(1) : none, g.has_out(2) ? g.out(2) : none, y, std, dx);
-  });
+  const std::vector<Variable> out =
+      record("instance_norm", {y, mean, std}, {x}, [x = x.value(), mean, std](Grads& g) {
+        const Tensor none;
+        Tensor dx = g.write(0);
+        run(x.device(), cpu::instance_norm_backward, cuda::instance_norm_backward,
+            g.has_out(0) ? g.out(0) : none, g.has_out(1) ? g.out(1) : none, g.has_out(2) ? g.out(2) : none, x,
+            mean, std, dx);
+      });
   return {out[0], out[1], out[2]};
 }
 

@@ -1,17 +1,18 @@
 // Instance norm of a series and its inverse on CUDA.
 #include "ops/instance_norm.h"
-
 #include "ops/kernel_util.h"
 
 namespace modrwkv::cuda {
 namespace {
 
-constexpr int kWarps = 4;  // rows of a block; a row needs no shared memory, so small blocks fill an SM just as well
+constexpr int kWarps =
+    4;  // rows of a block; a row needs no shared memory, so small blocks fill an SM just as well
 
 // One warp owns a row and reads it three times (mean, variance, output); all but the first come from L1.
 // Read and write L elements, write 8 bytes a row; 6 FLOPs an element.
 template <class T>
-__global__ void instance_norm_forward_kernel(const T* x, T* y, float* mean, float* std, int64_t rows, int64_t L, float eps) {
+__global__ void instance_norm_forward_kernel(const T* x, T* y, float* mean, float* std, int64_t rows, int64_t L,
+                                             float eps) {
   const int64_t row = int64_t(blockIdx.x) * kWarps + threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   if (row >= rows) return;  // whole warps
@@ -31,38 +32,40 @@ __global__ void instance_norm_forward_kernel(const T* x, T* y, float* mean, floa
   }
 }
 
-// One warp owns a row: dx = dy / std + (constant + y slope) / L. Read 2 L elements (twice, the second time from L1) and 12
-// bytes, write L; 8 FLOPs an element. dy, dmean and dstd may be null: zero.
+// One warp owns a row: dx = dy / std + constant + y slope. Read 2 L elements (twice, the second time from L1)
+// and 16 bytes, write L; 12 FLOPs an element. dy, dmean and dstd may be null: zero.
 template <class T>
-__global__ void instance_norm_backward_kernel(const T* dy, const float* dmean, const float* dstd, const T* y,
-                                              const float* std, T* dx, int64_t rows, int64_t L) {
+__global__ void instance_norm_backward_kernel(const T* dy, const float* dmean, const float* dstd, const T* x,
+                                              const float* mean, const float* std, T* dx, int64_t rows,
+                                              int64_t L) {
   const int64_t row = int64_t(blockIdx.x) * kWarps + threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   if (row >= rows) return;
-  const T* py = y + row * L;
+  const T* px = x + row * L;
   const T* pdy = dy == nullptr ? nullptr : dy + row * L;
+  const float m = mean[row], s = std[row];
   float sum = 0, sum_y = 0;
   if (pdy != nullptr) {
     for (int64_t i = lane; i < L; i += 32) {
       sum += to_float(pdy[i]);
-      sum_y += to_float(pdy[i]) * to_float(py[i]);
+      sum_y += to_float(pdy[i]) * (to_float(px[i]) - m) / s;
     }
   }
   sum = simt::warp_sum(sum);
   sum_y = simt::warp_sum(sum_y);
-  const float inverse = 1.0f / std[row];
-  const float constant = ((dmean == nullptr ? 0.0f : dmean[row]) - sum * inverse) / float(L);
-  const float slope = ((dstd == nullptr ? 0.0f : dstd[row]) - sum_y * inverse) / float(L);
+  const float constant = ((dmean == nullptr ? 0.0f : dmean[row]) - sum / s) / float(L);
+  const float slope = ((dstd == nullptr ? 0.0f : dstd[row]) - sum_y / s) / float(L);
   for (int64_t i = lane; i < L; i += 32) {
-    const float direct = pdy == nullptr ? 0.0f : to_float(pdy[i]) * inverse;
-    dx[row * L + i] = from_float<T>(direct + constant + to_float(py[i]) * slope);
+    const float direct = pdy == nullptr ? 0.0f : to_float(pdy[i]) / s;
+    dx[row * L + i] = from_float<T>(direct + constant + (to_float(px[i]) - m) / s * slope);
   }
 }
 
-// A thread owns one element. Read and write 1 element, 2 FLOPs; the statistics come from cache. 256 threads: nothing is
-// shared. These run once a step on [B, horizon], so that 16-byte accesses would not be noticed.
+// A thread owns one element. Read and write 1 element, 2 FLOPs; the statistics come from cache. 256 threads:
+// nothing is shared. These run once a step on [B, horizon], so that 16-byte accesses would not be noticed.
 template <class T, bool kDivide>
-__global__ void scale_rows_kernel(const T* x, const float* std, const float* shift, T* out, int64_t n, int64_t H) {
+__global__ void scale_rows_kernel(const T* x, const float* std, const float* shift, T* out, int64_t n,
+                                  int64_t H) {
   const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= n) return;
   const int64_t row = i / H;
@@ -87,7 +90,9 @@ __global__ void row_sums_kernel(const T* dy, const T* y, float* dmean, float* ds
   if (lane == 0 && dstd != nullptr) dstd[row] = sum_y;
 }
 
-simt::dims warp_a_row(int64_t rows) { return {unsigned(ceil_div(rows, kWarps)), 32 * kWarps, 0, current_stream()}; }
+simt::dims warp_a_row(int64_t rows) {
+  return {unsigned(ceil_div(rows, kWarps)), 32 * kWarps, 0, current_stream()};
+}
 
 template <class T>
 T* optional(const Tensor& t) {
@@ -102,8 +107,8 @@ void scale_rows(const char* op, const Tensor& x, const Tensor& std, const Tensor
   for_cuda_float(op, x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     simt::launch<scale_rows_kernel<T, kDivide>>({unsigned(ceil_div(n, threads)), threads, 0, current_stream()},
-                                                x.data<T>(), std.data<float>(), optional<float>(shift), out.data<T>(), n,
-                                                x.size(1));
+                                                x.data<T>(), std.data<float>(), optional<float>(shift),
+                                                out.data<T>(), n, x.size(1));
   });
 }
 
@@ -114,20 +119,21 @@ void instance_norm_forward(const Tensor& x, double eps, Tensor& y, Tensor& mean,
   if (rows == 0) return;
   for_cuda_float("instance_norm", x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    simt::launch<instance_norm_forward_kernel<T>>(warp_a_row(rows), x.data<T>(), y.data<T>(), mean.data<float>(),
-                                                  std.data<float>(), rows, x.size(1), float(eps));
+    simt::launch<instance_norm_forward_kernel<T>>(warp_a_row(rows), x.data<T>(), y.data<T>(),
+                                                  mean.data<float>(), std.data<float>(), rows, x.size(1),
+                                                  float(eps));
   });
 }
 
-void instance_norm_backward(const Tensor& dy, const Tensor& dmean, const Tensor& dstd, const Tensor& y, const Tensor& std,
-                            Tensor& dx) {
-  const int64_t rows = y.size(0);
+void instance_norm_backward(const Tensor& dy, const Tensor& dmean, const Tensor& dstd, const Tensor& x,
+                            const Tensor& mean, const Tensor& std, Tensor& dx) {
+  const int64_t rows = x.size(0);
   if (rows == 0) return;
-  for_cuda_float("instance_norm", y.dtype(), [&](auto zero) {
+  for_cuda_float("instance_norm", x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     simt::launch<instance_norm_backward_kernel<T>>(warp_a_row(rows), optional<T>(dy), optional<float>(dmean),
-                                                   optional<float>(dstd), y.data<T>(), std.data<float>(), dx.data<T>(),
-                                                   rows, y.size(1));
+                                                   optional<float>(dstd), x.data<T>(), mean.data<float>(),
+                                                   std.data<float>(), dx.data<T>(), rows, x.size(1));
   });
 }
 

@@ -1,12 +1,15 @@
-// Normalisation of a series by its own look-back, and its inverse (recipes: windows are forecast in their own units).
+// Normalisation of a series by its own look-back, and its inverse: windows are forecast in their own units.
 //
-//   instance_norm:   mean = average of x, std = sqrt(biased var + 1e-5), y = (x - mean) / std, each row of x [B, L]
-//   denormalise:     y std + mean, y [B, H]
-//   normalise_with:  (target - mean) / std, target [B, H]
+//   instance_norm    mean = average(x), std = sqrt(biased var(x) + 1e-5), y = (x - mean) / std    x [B, L]
+//   denormalise      y std + mean                                                                 y [B, H]
+//   normalise_with   (target - mean) / std                                                        target [B, H]
 //
 // mean and std are [B]: f32, f64 where x is f64. x, y, target: f32, f64 (CPU), f32, bf16 (CUDA).
-// Gradients: x, from all three outputs; y, mean and std of denormalise; target alone of normalise_with (mean and std are
-// constants there: the loss must not move the scale). Save y and std; std and, where std is differentiated, y; std.
+//
+//   gradients of                                    saved
+//   x, from all three outputs                       x, mean, std
+//   y, mean, std                                    std and, where std is differentiated, y
+//   target alone (mean and std are constants there: the loss must not move the scale)    std
 #pragma once
 #include "autograd/variable.h"
 
@@ -23,8 +26,9 @@ Variable normalise_with(const Variable& target, const Variable& mean, const Vari
 namespace cuda {
 MODRWKV_LAUNCHER void instance_norm_forward(const Tensor& x, double eps, Tensor& y, Tensor& mean, Tensor& std);
 // dy, dmean and dstd may each be undefined: zero.
-MODRWKV_LAUNCHER void instance_norm_backward(const Tensor& dy, const Tensor& dmean, const Tensor& dstd, const Tensor& y,
-                                             const Tensor& std, Tensor& dx);
+MODRWKV_LAUNCHER void instance_norm_backward(const Tensor& dy, const Tensor& dmean, const Tensor& dstd,
+                                             const Tensor& x, const Tensor& mean, const Tensor& std,
+                                             Tensor& dx);
 // out = x * std + shift, or (x - shift) / std; an undefined shift is zero.
 MODRWKV_LAUNCHER void multiply_rows(const Tensor& x, const Tensor& std, const Tensor& shift, Tensor& out);
 MODRWKV_LAUNCHER void divide_rows(const Tensor& x, const Tensor& std, const Tensor& shift, Tensor& out);

@@ -14,14 +14,16 @@ namespace cpu {
 // Parallel over samples.
 void copy_time(const Tensor& from, int64_t offset, Tensor& to, int64_t begin, int64_t end) {
   const int64_t B = to.size(0), C = to.size(2), T_from = from.size(1), T_to = to.size(1);
-  const int64_t low = std::clamp(offset, begin, end), high = std::clamp(offset + T_from, low, end);  // steps that exist
+  const int64_t low = std::clamp(offset, begin, end),
+                high = std::clamp(offset + T_from, low, end);  // steps that exist
   for_cpu_float("time_axis", to.dtype(), [&](auto zero) {
     using T = decltype(zero);
     parallel_for(B, 1 + (1 << 15) / ((end - begin) * C + 1), [&](int64_t first, int64_t last) {
       for (int64_t b = first; b < last; ++b) {
         T* y = to.data<T>() + b * T_to * C;
         std::fill(y + begin * C, y + low * C, T(0));
-        if (low < high) std::copy_n(from.data<T>() + (b * T_from + low - offset) * C, (high - low) * C, y + low * C);
+        if (low < high)
+          std::copy_n(from.data<T>() + (b * T_from + low - offset) * C, (high - low) * C, y + low * C);
         std::fill(y + high * C, y + end * C, T(0));
       }
     });
@@ -40,13 +42,14 @@ Variable concat_time(const std::vector<Variable>& inputs) {
   require(!inputs.empty(), "concat_time: no inputs");
   int64_t steps = 0;
   for (size_t i = 0; i < inputs.size(); ++i) {
-    require(inputs[i].defined() && inputs[i].shape().rank() == 3, "concat_time: input {} is {}, expected [B, T, C]", i,
+    require(inputs[i].defined() && inputs[i].shape().rank() == 3,
+            "concat_time: input {} is {}, expected [B, T, C]", i,
             inputs[i].defined() ? inputs[i].value().str() : "undefined");
     const Variable &x = inputs[i], &first = inputs[0];
     require(x.size(0) == first.size(0) && x.size(2) == first.size(2) && x.dtype() == first.dtype() &&
                 x.device() == first.device(),
-            "concat_time: input 0 is {}, input {} is {}; all but the time axis must agree", first.value().str(), i,
-            x.value().str());
+            "concat_time: input 0 is {}, input {} is {}; all but the time axis must agree", first.value().str(),
+            i, x.value().str());
     steps += x.size(1);
   }
   const Tensor& like = inputs[0].value();

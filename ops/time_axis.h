@@ -1,6 +1,7 @@
-// Pieces of the time axis: concat_time joins inputs [B, Ti, C] to [B, sum Ti, C]; slice_time is x[:, begin:end, :].
-// f32, f64 (CPU), f32, bf16 (CUDA). Save nothing. Gradients: every input; that of slice_time is zero outside of the slice,
-// written in one pass.
+// Pieces of the time axis. f32, f64 (CPU), f32, bf16 (CUDA). Nothing is saved; gradients: every input.
+//
+//   concat_time   joins inputs [B, Ti, C] to [B, sum Ti, C]
+//   slice_time    x[:, begin:end, :] of x [B, T, C]; its gradient is zero outside, written in one pass
 #pragma once
 #include <vector>
 

@@ -16,6 +16,10 @@ constexpr double kF32Floor = 8 * 0x1p-23, kBf16Floor = 0x1p-9;  // a few eps; ha
 
 bool is_float(DType t) { return t == DType::f32 || t == DType::f64 || t == DType::bf16; }
 
+bool contains(const std::vector<size_t>& places, size_t i) {
+  return std::find(places.begin(), places.end(), i) != places.end();
+}
+
 struct Pass {
   std::vector<Tensor> outputs, gradients;  // f64 on the CPU; undefined where there is none
 };
@@ -24,15 +28,16 @@ Tensor home(const Tensor& t) { return t.to(kCpu).to(DType::f64); }
 
 // Runs fn forward and backward on inputs converted to `type` on `device`. An undefined dout is not differentiated.
 Pass run_op(const VariableFunction& fn, const std::vector<Tensor>& inputs, const std::vector<size_t>& fixed,
-            const std::vector<Tensor>& douts, DType type, Device device) {
+            const std::vector<size_t>& wide, const std::vector<Tensor>& douts, DType type, Device device) {
   std::vector<Variable> leaves;
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!inputs[i].defined()) {
       leaves.emplace_back();
       continue;
     }
-    const bool differentiate = is_float(inputs[i].dtype()) && std::find(fixed.begin(), fixed.end(), i) == fixed.end();
-    leaves.emplace_back((is_float(inputs[i].dtype()) ? inputs[i].to(type) : inputs[i]).to(device), differentiate);
+    const bool differentiate = is_float(inputs[i].dtype()) && !contains(fixed, i);
+    const DType own = type == DType::bf16 && contains(wide, i) ? DType::f32 : type;
+    leaves.emplace_back((is_float(inputs[i].dtype()) ? inputs[i].to(own) : inputs[i]).to(device), differentiate);
   }
   poison_new_memory(true);
   const std::vector<Variable> outputs = fn(leaves);
@@ -53,13 +58,6 @@ Pass run_op(const VariableFunction& fn, const std::vector<Tensor>& inputs, const
 
 Tensor rounded(const Tensor& t, DType type) {
   return t.defined() && is_float(t.dtype()) ? t.to(DType::f32).to(type).to(DType::f64) : t;
-}
-
-// Rounding on the CPU goes through the float the CUDA code would get.
-std::vector<Tensor> rounded(const std::vector<Tensor>& all, DType type) {
-  std::vector<Tensor> r;
-  for (const Tensor& t : all) r.push_back(rounded(t, type));
-  return r;
 }
 
 }  // namespace
@@ -108,7 +106,7 @@ void expect_golden(const std::string& file, const std::string& name, const Varia
     if (i >= dins.size() || !dins[i].defined()) fixed.push_back(i);
   }
   for (const auto& [type, tolerance] : {std::pair{DType::f64, 1e-11}, std::pair{DType::f32, f32_tolerance}}) {
-    const Pass pass = run_op(fn, inputs, fixed, douts, type, kCpu);
+    const Pass pass = run_op(fn, inputs, fixed, {}, douts, type, kCpu);
     ASSERT_EQ(pass.outputs.size(), outputs.size());
     for (size_t i = 0; i < outputs.size(); ++i) {
       EXPECT_LE(relative_error(pass.outputs[i], outputs[i]), tolerance)
@@ -135,7 +133,8 @@ void expect_cuda_equals_cpu(const VariableFunction& fn, const std::vector<Tensor
   const Device device{DeviceType::cuda, 0};
   for (const DType type : {DType::f32, DType::bf16}) {
     if (!(type == DType::f32 ? options.f32 : options.bf16)) continue;
-    const std::vector<Tensor> same = rounded(inputs, type);
+    std::vector<Tensor> same;
+    for (size_t i = 0; i < inputs.size(); ++i) same.push_back(rounded(inputs[i], contains(options.wide, i) ? DType::f32 : type));
     std::vector<Tensor> douts;
     {
       const NoGrad scope;
@@ -147,11 +146,11 @@ void expect_cuda_equals_cpu(const VariableFunction& fn, const std::vector<Tensor
         douts.push_back(is_float(v.dtype()) ? rounded(dout, v.value().numel() == 1 ? DType::f32 : type) : Tensor());
       }
     }
-    const Pass exact = run_op(fn, same, options.fixed, douts, DType::f64, kCpu);
-    const Pass plain = run_op(fn, same, options.fixed, douts, DType::f32, kCpu);
+    const Pass exact = run_op(fn, same, options.fixed, options.wide, douts, DType::f64, kCpu);
+    const Pass plain = run_op(fn, same, options.fixed, options.wide, douts, DType::f32, kCpu);
     for (const std::string& order : cuda::thread_orders()) {
       cuda::set_thread_order(order);
-      const Pass tested = run_op(fn, same, options.fixed, douts, type, device);
+      const Pass tested = run_op(fn, same, options.fixed, options.wide, douts, type, device);
       const auto compare = [&](const std::vector<Tensor>& a, const std::vector<Tensor>& p, const std::vector<Tensor>& b,
                                const char* what) {
         ASSERT_EQ(a.size(), b.size());

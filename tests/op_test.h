@@ -27,11 +27,11 @@ void expect_gradients(const VariableFunction& fn, const std::vector<Tensor>& inp
 // (3) CUDA (a GPU, or the emulator in every thread order) in f32 and bf16 against the CPU in f64 on the same inputs, rounded
 // to that type. The tolerance of each tensor is twice the error of the f32 CPU code, rounded to that type, plus a floor of 8
 // eps (f32) or half an eps (bf16); for bf16 times `roundings`, the number of intermediate results that the op keeps in bf16.
-// `fixed` inputs (by position) are not differentiated.
+// `fixed` inputs (by position) are not differentiated, `wide` ones stay f32 in a bf16 run.
 struct CudaTest {
   bool f32 = true, bf16 = true;
   double roundings = 1;
-  std::vector<size_t> fixed;
+  std::vector<size_t> fixed = {}, wide = {};
 };
 void expect_cuda_equals_cpu(const VariableFunction& fn, const std::vector<Tensor>& inputs, const CudaTest& options = {});
 

@@ -97,8 +97,8 @@ class Run {
     Optimizer::Step step;
   };
   Done step(double rate);
-  Json evaluate();
-  void export_model();  // the averaged weights where they are kept and the best are wanted
+  // Scores of the averaged weights (where they are kept); exports them when they are better than before or the last are wanted.
+  Json evaluate(Course& course);
   void save(const Course& course, double rate);
   bool load(Course& course);  // false: there is no checkpoint
 
@@ -126,22 +126,27 @@ Run::Done Run::step(double rate) {
   return done;
 }
 
-Json Run::evaluate() {
+Json Run::evaluate(Course& c) {
   optimizer_.swap_average();
   const NoGrad scope;
-  Json scores = task_.validate();
+  const Json scores = task_.validate();
+  const double score = scores.members().front().second.as_double();
+  const bool better = score < c.best_score;
+  c.evaluations_since_best = better ? 0 : c.evaluations_since_best + 1;
+  if (better) {
+    c.best_score = score;
+    c.best_step = c.step;
+    c.best = Json(scores).set("step", c.step);
+  }
+  if (better || o_.which == "last") {
+    std::vector<NamedTensor> tensors = task_.buffers();
+    for (const Optimizer::Entry& e : optimizer_.entries()) {
+      tensors.push_back({e.name, optimizer_.view(optimizer_.master(), e).to(kCpu), e.group});
+    }
+    write_model_file(join_path(o_.out, "model.h5"), "rwkv7", task_.config_json(), tensors, DType::f32);
+  }
   optimizer_.swap_average();
   return scores;
-}
-
-void Run::export_model() {
-  const bool averaged = optimizer_.average().defined();
-  const Tensor& flat = averaged ? optimizer_.average() : optimizer_.master();
-  std::vector<NamedTensor> tensors;
-  for (const Optimizer::Entry& e : optimizer_.entries()) {
-    tensors.push_back({e.name, optimizer_.view(flat, e).to(kCpu), e.group});
-  }
-  write_model_file(join_path(o_.out, "model.h5"), "rwkv7", task_.config_json(), tensors, DType::f32);
 }
 
 void Run::save(const Course& c, double rate) {
@@ -217,6 +222,15 @@ void enter_run_folder(const LoopOptions& o, const std::string& options_toml,
 
 }  // namespace
 
+Device prepare_device(const LoopOptions& o) {
+  set_threads(int(o.threads));
+  const Device device = parse_device(o.device);
+  require(o.precision != "bf16" || device.is_cuda(),
+          "--precision bf16 --device cpu: the CPU computes in fp32 and f64, bf16 is storage only there");
+  require(o.precision != "f64" || !device.is_cuda(), "--precision f64: needs --device cpu");
+  return device;
+}
+
 RunResult run_training(const LoopOptions& o, Task& task, const std::string& options_toml,
                        const std::function<void(const std::string& before)>& check_resume) {
   make_directories(o.out);
@@ -265,21 +279,12 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
     }
     std::string extra = fmt::format("loss {:.4f}  {:.1f} GFLOP/s", done.loss, progress.rate() * flops_per_step / 1e9);
     if (course.step % eval_every == 0 || course.step == steps) {
-      const Json scores = run.evaluate();
-      const double score = scores.members().front().second.as_double();
+      const Json scores = run.evaluate(course);
       MetricsRow eval(course.step);
       eval.add("eval", "validation");
       for (const auto& [key, value] : scores.members()) eval.add(key, value.as_double());
       metrics.write(eval);
-      const bool better = score < course.best_score;
-      course.evaluations_since_best = better ? 0 : course.evaluations_since_best + 1;
-      if (better) {
-        course.best_score = score;
-        course.best_step = course.step;
-        course.best = Json(scores).set("step", course.step);
-      }
-      if (better || o.which == "last") run.export_model();
-      note("step {}: validation {}{}", course.step, scores.dump(), better ? " (best so far)" : "");
+      note("step {}: validation {}{}", course.step, scores.dump(), course.best_step == course.step ? " (best so far)" : "");
       stop_early = o.patience > 0 && course.evaluations_since_best >= o.patience;
     }
     if (course.step % save_every == 0 || course.step == steps || stop_signal != 0 || stop_early) {

@@ -74,7 +74,12 @@ class Task {
   virtual Variable next_loss() = 0;  // mean loss of the next batch
   // Scores of the current weights on the validation part; the first one is to be minimised.
   virtual Json validate() = 0;
+  // What is exported beside the weights, computed with the current ones.
+  virtual std::vector<NamedTensor> buffers() { return {}; }
 };
+
+// Sets the thread count, refuses what the device cannot do, and returns it.
+Device prepare_device(const LoopOptions& options);
 
 struct RunResult {
   int exit_code = 0;       // kDone or kStoppedBySignal
