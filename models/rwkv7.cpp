@@ -153,14 +153,14 @@ Variable Rwkv7Block::time_mix(const Variable& x, Variable& v_first, Rwkv7State::
   } else {
     v = value_residual(v, v_first, project(project(xv, v1_), v2_, v0_));
   }
-  const TimeMixKeys keys = time_mix_keys(linear(xk, key_), a, k_k_, k_a_, heads_);
-  const Wkv7Output out = wkv7(r, w, keys.k, v, keys.a, keys.b, heads_, state ? state->S : Variable(), reset);
+  const std::vector<Variable> keys = time_mix_keys(linear(xk, key_), a, k_k_, k_a_, heads_);  // k, -kk, kk * a
+  const Wkv7Output out = wkv7(r, w, keys[0], v, keys[1], keys[2], heads_, state ? state->S : Variable(), reset);
   if (state) {
     state->att_x = last_row(x);
     state->S = out.state;
   }
   const double eps = 1e-5 * double(head_size_);
-  return linear(time_mix_output(out.y, r, keys.k, v, g, r_k_, ln_x_weight_, ln_x_bias_, eps), output_);
+  return linear(time_mix_output(out.y, r, keys[0], v, g, r_k_, ln_x_weight_, ln_x_bias_, eps), output_);
 }
 
 Variable Rwkv7Block::channel_mix(const Variable& x, Rwkv7State::Layer* state, const Tensor& reset) const {

@@ -42,19 +42,20 @@ void cross_entropy_forward(const Tensor& logits, const Tensor& labels, Tensor& l
   }
   for_cpu_float("cross_entropy", logits.dtype(), [&](auto t) {
     using T = decltype(t);
+    std::vector<double> row_loss(size_t(rows), 0.0);
     parallel_for(rows, grain(n), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         const T* x = logits.data<T>() + r * n;
         const T top = largest(x, n);
         T sum = 0;
         for (int64_t i = 0; i < n; ++i) sum += vmath::exp(x[i] - top);
-        lse.data<T>()[r] = top + std::log(sum);
+        const T tail = std::log(sum);
+        lse.data<T>()[r] = top + tail;
+        if (label[r] >= 0) row_loss[size_t(r)] = double(top - x[label[r]]) + double(tail);
       }
     });
     double sum = 0;
-    for (int64_t r = 0; r < rows; ++r) {
-      if (label[r] >= 0) sum += double(lse.data<T>()[r] - logits.data<T>()[r * n + label[r]]);
-    }
+    for (const double x : row_loss) sum += x;
     inverse_count.data<T>()[0] = count > 0 ? T(1 / double(count)) : T(0);
     loss.data<T>()[0] = count > 0 ? T(sum / double(count)) : T(0);
   });

@@ -61,11 +61,11 @@ __global__ void cross_entropy_forward_kernel(const T* logits, const int32_t* lab
   const float row_top = Owner::max(top);
   const float row_sum = Owner::sum(sum * expf(top - row_top));
   if (Owner::rank() != 0) return;
-  const float l = row_top + logf(row_sum);
+  const float tail = logf(row_sum);
   const int32_t label = labels[row];
-  lse[row] = l;
+  lse[row] = row_top + tail;
   counted[row] = label >= 0;
-  row_loss[row] = label < 0 ? 0.0f : label < n ? l - to_float(x[label]) : NAN;
+  row_loss[row] = label < 0 ? 0.0f : label < n ? row_top - to_float(x[label]) + tail : NAN;
 }
 
 // Same owners. Read and write n elements (write only where the row does not count); 4 FLOPs and 1 exponential an element.

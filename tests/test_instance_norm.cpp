@@ -61,11 +61,10 @@ TEST(InstanceNorm, CudaEqualsCpu) {
       expect_cuda_equals_cpu(fn, {x});
     }
     expect_cuda_equals_cpu(window, {x, random_tensor({5, L}, 2), random_tensor({5, L}, 3)});
-    expect_cuda_equals_cpu(back, {x, random_tensor({5}, 2), positive({5}, 3)}, {.bf16 = false, .fixed = {}});
-    for (size_t fixed = 0; fixed < 3; ++fixed) {
-      expect_cuda_equals_cpu(back, {x, random_tensor({5}, 2), positive({5}, 3)},
-                             {.bf16 = false, .fixed = {fixed}});
-    }
+    const std::vector<Tensor> v = {x, random_tensor({5}, 2), positive({5}, 3)};
+    expect_cuda_equals_cpu(back, v, {.wide = {1, 2}});
+    expect_cuda_equals_cpu(with, v, {.fixed = {1, 2}, .wide = {1, 2}});
+    for (size_t i = 0; i < 3; ++i) expect_cuda_equals_cpu(back, v, {.fixed = {i}, .wide = {1, 2}});
   }
   // The gradient of a row of one or two values is zero but for the eps: only the forward can be compared.
   expect_cuda_equals_cpu(norm, {random_tensor({5, 1}, 1)}, {.fixed = {0}});

@@ -126,10 +126,7 @@ void bench_ops(const BenchOptions& o, Device device, double bandwidth) {
        {act(1), vec(2), vec(3), vec(4), vec(5), vec(6), vec(7)}},
       {"value_residual", n * 10, [](const V& v) -> V { return {value_residual(v[0], v[1], v[2])}; }, {act(1), act(2), act(3)}},
       {"time_mix_keys", n * 12,
-       [H](const V& v) -> V {
-         const TimeMixKeys k = time_mix_keys(v[0], v[1], v[2], v[3], H);
-         return {k.k, k.a, k.b};
-       },
+       [H](const V& v) { return time_mix_keys(v[0], v[1], v[2], v[3], H); },
        {act(1), act(2), vec(3), vec(4)}},
       {"wkv7", n * 20, [H](const V& v) -> V { return {wkv7(v[0], v[1], v[2], v[3], v[4], v[5], H).y}; },
        {act(1), act(2), act(3), act(4), act(5, 0.1), act(6, 0.1)}},

@@ -91,13 +91,13 @@ Optimizer::Step Optimizer::step(double learning_rate) {
   }
   const double factor = options_.clip > 0 ? clip_factor(result.grad_norm, options_.clip) : 1.0;
   const auto group = [&](double rate, double decay) {
-    return AdamWGroup{float(rate), float(options_.beta1), float(options_.beta2), float(options_.eps), float(decay)};
+    return AdamWGroup{rate, options_.beta1, options_.beta2, options_.eps, decay};
   };
   const std::vector<AdamWGroup> groups = {group(learning_rate, options_.weight_decay), group(learning_rate, 0),
                                           group(learning_rate * options_.w0_rate, 0)};
   const double t = double(steps_), average = std::min(options_.average, (t + 1) / (t + 10));
-  adamw(master_, m_, v_, grad_, group_of_block_, groups, ++steps_, float(factor),
-        weights_.same_storage(master_) ? nullptr : &weights_, average_.defined() ? &average_ : nullptr, float(average));
+  adamw(master_, m_, v_, grad_, group_of_block_, groups, ++steps_, factor,
+        weights_.same_storage(master_) ? nullptr : &weights_, average_.defined() ? &average_ : nullptr, average);
   return result;
 }
 
