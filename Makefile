@@ -14,6 +14,7 @@ WERROR   ?=
 JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
 MAKEFLAGS += --no-builtin-rules
 Q := $(if $(V),,@)
+comma := ,
 say = @printf '  %-5s %s\n'
 .SUFFIXES:
 .SECONDARY:
@@ -55,7 +56,7 @@ host_flags := -std=c++20 -O2 -g1 -march=$(MARCH) -fopenmp -pthread $(warnings) $
 ops_flags  := -O3 -fassociative-math -fno-signed-zeros -fno-trapping-math -fno-math-errno
 emu_flags  := -std=c++20 -O2 -g -march=$(MARCH) -ffp-contract=off -DSIMT_EMULATED -x c++ $(warnings) -Wno-unknown-pragmas $(includes) -MMD -MP
 nvcc_flags := -std=c++20 -O3 -I. -MMD -MP -Werror all-warnings $(foreach a,$(GPU_ARCH),-gencode arch=compute_$(a),code=sm_$(a))
-cuda_libs  := $(if $(filter 1,$(HAVE_CUDA)),-L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcudart_static -ldl -lrt)
+cuda_libs  := $(if $(filter 1,$(HAVE_CUDA)),-L$(CUDA_HOME)/lib64 -Wl$(comma)-rpath$(comma)$(CUDA_HOME)/lib64 -lcublasLt -lcudart_static -ldl -lrt)
 asan_flags := -O1 -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 linker     := $(if $(shell command -v ld.lld),-fuse-ld=lld)
 

@@ -6,12 +6,10 @@
 // toml++ 3.3 meets some broken texts ("a = {[" for one) with an assertion: those must be refusals, not the end
 // of the process.
 namespace modrwkv::detail {
-[[gnu::noinline]] void toml_assert(bool holds) {
-  if (!holds) throw std::logic_error("broken key or value");
-}
+[[noreturn, gnu::noinline]] void toml_broken() { throw std::logic_error("broken key or value"); }
 }  // namespace modrwkv::detail
 #undef NDEBUG
-#define TOML_ASSERT(condition) modrwkv::detail::toml_assert(bool(condition))
+#define TOML_ASSERT(condition) ((condition) ? void() : modrwkv::detail::toml_broken())
 #ifndef TOML_HEADER_ONLY
 #define TOML_HEADER_ONLY 1
 #endif

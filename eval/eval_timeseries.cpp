@@ -4,6 +4,7 @@
 #include <cmath>
 #include <optional>
 
+#include "core/error.h"
 #include "core/hdf5.h"
 #include "core/parallel.h"
 #include "core/program.h"

@@ -1,9 +1,13 @@
 // AdamW (Loshchilov and Hutter, arXiv 1711.05101) over flat buffers, one pass, in place; not differentiable.
-//   p -= lr * weight_decay * p;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
-//   p -= lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps),   g = grad_scale * grad
-// master, m, v, grad (and ema): one size, a multiple of 64, f32 (f64 too on the CPU). group_of_block u8 [size / 64] names the
-// group of each block of 64 elements; 255 = frozen, left alone. weights: an optional bf16 copy of master, rewritten by rounding
-// to nearest even. ema: optional averaged weights, ema = decay * ema + (1 - decay) * p, of all but frozen blocks.
+//   g = grad_scale * grad;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
+//   p -= lr * weight_decay * p + lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
+// the update of torch.optim.AdamW; 0 / (0 + eps) is 0 also with RWKV's eps of 1e-18.
+//
+// master, m, v, grad and ema: one size, a multiple of 64, f32 (f64 too on the CPU). group_of_block u8 [size / 64] names the
+// group of each block of 64 elements; 255 = frozen: nothing of the block is touched. A group that does not exist is refused
+// on the CPU and makes the block NaN on CUDA. weights (optional, bf16): a copy of master, rewritten by rounding to nearest
+// even. ema (optional): averaged weights, ema = decay * ema + (1 - decay) * p.
+// Moves 28 bytes an element in f32 (read grad, master, m, v, write the last three), 2 more with weights, 8 more with ema.
 #pragma once
 #include <vector>
 
@@ -18,17 +22,17 @@ constexpr int kAdamWBlock = 64, kMaxAdamWGroups = 8;
 
 // `step` counts from 1.
 void adamw(Tensor& master, Tensor& m, Tensor& v, const Tensor& grad, const Tensor& group_of_block,
-           const std::vector<AdamWGroup>& groups, int64_t step, double grad_scale, Tensor* weights, Tensor* ema,
-           double ema_decay);
+           const std::vector<AdamWGroup>& groups, int64_t step, double grad_scale, Tensor* weights = nullptr,
+           Tensor* ema = nullptr, double ema_decay = 0);
 
-// A group with its bias corrections, computed in double on the host.
+// What the loops need of a group, computed in double on the host: in f32, 1 - 0.99f is already wrong by 1e-6.
 struct AdamWRates {
-  double beta1, beta2, eps, decay;  // decay = 1 - lr * weight_decay
-  double rate;                      // lr / (1 - beta1^t)
-  double root;                      // 1 / sqrt(1 - beta2^t)
+  double beta1, rest1, beta2, rest2;  // rest = 1 - beta
+  double eps, decay;                  // decay = lr * weight_decay
+  double rate, root;                  // lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t)
 };
 struct AdamWTable {
-  AdamWRates of[kMaxAdamWGroups];
+  AdamWRates of[kMaxAdamWGroups];  // NaN where there is no group
 };
 
 namespace cuda {

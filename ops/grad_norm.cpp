@@ -1,8 +1,9 @@
-// Partial sums of squares on either device, added up in double on the host.
+// Gradient norm: checks and the CPU loop.
 #include "ops/grad_norm.h"
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "core/error.h"
 #include "core/parallel.h"
@@ -10,47 +11,59 @@
 namespace modrwkv {
 namespace {
 
-constexpr int64_t kPart = 1 << 13;  // elements of a partial sum, a multiple of 64
+constexpr int64_t kBlock = 64;
 
 namespace cpu {
 
-void square_sums(const Tensor& grad, const Tensor* group_of_block, Tensor& sums) {
-  const int64_t n = grad.numel();
+// Parts of fixed size are added up in order, so that the sum does not depend on the thread count.
+void square_sum(const Tensor& grad, const Tensor* group_of_block, Tensor& sum) {
+  constexpr int64_t part = 1 << 14;
+  const int64_t n = grad.numel(), parts = (n + part - 1) / part;
+  std::vector<double> sums(size_t(parts), 0.0);
   for_cpu_float("grad_norm", grad.dtype(), [&](auto t) {
     using T = decltype(t);
     const T* g = grad.data<T>();
-    parallel_for(sums.numel(), 8, [&](int64_t begin, int64_t end) {
+    parallel_for(parts, 2, [&](int64_t begin, int64_t end) {
       for (int64_t p = begin; p < end; ++p) {
-        T sum = 0;
-        for (int64_t i = p * kPart; i < std::min(n, (p + 1) * kPart); i += 64) {
-          if (group_of_block && group_of_block->data<uint8_t>()[i / 64] == 255) continue;
-          for (int64_t j = i; j < std::min(n, i + 64); ++j) sum += g[j] * g[j];
+        double total = 0;
+        for (int64_t i = p * part; i < std::min(n, (p + 1) * part); i += kBlock) {
+          if (group_of_block && group_of_block->data<uint8_t>()[i / kBlock] == 255) continue;
+          const int64_t last = std::min(n, i + kBlock);
+          for (int64_t j = i; j < last; ++j) total += double(g[j]) * double(g[j]);
         }
-        sums.data<T>()[p] = sum;
+        sums[size_t(p)] = total;
       }
     });
   });
+  double total = 0;
+  for (const double s : sums) total += s;
+  sum.data<double>()[0] = total;
 }
 
 }  // namespace cpu
 }  // namespace
 
 double grad_norm(const Tensor& grad, const Tensor* group_of_block) {
-  const int64_t n = grad.numel();
-  require(group_of_block == nullptr || (group_of_block->numel() == (n + 63) / 64 && group_of_block->dtype() == DType::u8),
-          "grad_norm: {} elements, groups of blocks are {}", n, group_of_block ? group_of_block->str() : "");
-  Tensor sums;
+  const int64_t blocks = (grad.numel() + kBlock - 1) / kBlock;
+  require(group_of_block == nullptr ||
+              (group_of_block->numel() == blocks && group_of_block->dtype() == DType::u8 &&
+               group_of_block->device() == grad.device()),
+          "grad_norm: gradient is {}, groups of its blocks of {} are {}, expected u8 [{}]", grad.str(), kBlock,
+          group_of_block ? group_of_block->str() : "", blocks);
+  require(!grad.device().is_cuda() || reinterpret_cast<uintptr_t>(grad.raw()) % 16 == 0,
+          "grad_norm: gradient {} does not start on a 16-byte border", grad.str());
+  Tensor sum;
   {
     const MemoryScope scope(MemoryTag::workspace);
-    sums = Tensor::empty({(n + kPart - 1) / kPart}, grad.dtype(), grad.device());
+    sum = Tensor::empty({1}, DType::f64, grad.device());
   }
-  if (n > 0) run(grad.device(), cpu::square_sums, cuda::square_sums, grad, group_of_block, sums);
-  const Tensor here = sums.to(kCpu).to(DType::f64);
-  double sum = 0;
-  for (int64_t i = 0; i < here.numel(); ++i) sum += here.data<double>()[i];
-  return std::sqrt(sum);
+  run(grad.device(), cpu::square_sum, cuda::square_sum, grad, group_of_block, sum);
+  return std::sqrt(sum.to_vector<double>()[0]);
 }
 
-double clip_factor(double norm, double max_norm) { return std::min(1.0, max_norm / (norm + 1e-6)); }
+double clip_factor(double norm, double max_norm) {
+  const double factor = max_norm / (norm + 1e-6);
+  return factor > 1 ? 1 : factor;
+}
 
 }  // namespace modrwkv

@@ -56,11 +56,9 @@ std::string Programs::data;
 // step, loss, lr, grad_norm and scores of a run: what must not depend on interruptions.
 std::string course(const std::string& run) {
   std::ostringstream text;
-  for (const MetricsRow& row : read_metrics(run + "/metrics.jsonl")) {
-    for (const auto& [key, value] : row.fields()) {
-      if (key == "seconds" || key == "tokens_per_s") continue;
-      MetricsRow one;
-      text << one.add(key, value).json() << ' ';
+  for (const Json& row : read_metrics(run + "/metrics.jsonl")) {
+    for (const auto& [key, value] : row.members()) {
+      if (key != "seconds" && key != "tokens_per_s") text << key << ' ' << value.dump() << ' ';
     }
     text << '\n';
   }

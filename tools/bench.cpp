@@ -212,7 +212,8 @@ int main(int argc, char** argv) {
     Json result = Json::object().set("copy_gb_per_s", bandwidth / 1e9).set("sgemm_gflop_per_s", rate / 1e9);
     if (o.what != "model") bench_ops(o, device, bandwidth);
     if (o.what != "ops") {
-      for (const auto& [key, value] : bench_model(o, device, rate).members()) result.set(key, value);
+      const Json model = bench_model(o, device, rate);
+      for (const auto& [key, value] : model.members()) result.set(key, value);
     }
     fmt::print("{}\n", result.dump());
     return kDone;

@@ -167,9 +167,9 @@ void Run::save(const Course& c, double rate) {
   s.epoch_len = uint64_t(task_.samples_per_epoch());
   s.dataset_hash = task_.dataset_hash();
   s.shuffle = "uniform.v1";
-  s.extra["best_step"] = Attribute(c.best_step);
-  s.extra["evaluations_since_best"] = Attribute(c.evaluations_since_best);
-  s.extra["best_scores"] = Attribute(c.best.canonical());
+  s.extra.emplace("best_step", c.best_step);
+  s.extra.emplace("evaluations_since_best", c.evaluations_since_best);
+  s.extra.emplace("best_scores", c.best.canonical());
   std::vector<std::pair<std::string, uint64_t>> counts;
   for (const Optimizer::Entry& e : optimizer_.entries()) counts.emplace_back(e.name, uint64_t(e.count));
   d.map = flat_map(counts);
@@ -178,7 +178,9 @@ void Run::save(const Course& c, double rate) {
   d.v = optimizer_.second_moment().to(kCpu);
   if (optimizer_.average().defined()) d.ema = optimizer_.average().to(kCpu);
   save_checkpoint(checkpoints(), d);
-  remove_old_checkpoints(checkpoints(), {.last = int(o_.keep)});
+  KeepRule keep;
+  keep.last = int(o_.keep);
+  remove_old_checkpoints(checkpoints(), keep);
 }
 
 bool Run::load(Course& c) {
@@ -266,10 +268,13 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
     const Run::Done done = run.step(rate);
     ++course.step;
     const double seconds = seconds_now() - start;
-    MetricsRow row(course.step);
-    row.add("loss", done.loss).add("lr", rate).add("grad_norm", done.step.grad_norm);
-    row.add("tokens_per_s", double(o.global_batch * task.tokens_per_sample()) / seconds).add("seconds", seconds);
-    metrics.write(row);
+    metrics.write(Json::object()
+                      .set("step", course.step)
+                      .set("loss", done.loss)
+                      .set("lr", rate)
+                      .set("grad_norm", done.step.grad_norm)
+                      .set("tokens_per_s", double(o.global_batch * task.tokens_per_sample()) / seconds)
+                      .set("seconds", seconds));
     if (done.step.applied) {
       bad_steps = 0;
     } else {
@@ -280,10 +285,9 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
     std::string extra = fmt::format("loss {:.4f}  {:.1f} GFLOP/s", done.loss, progress.rate() * flops_per_step / 1e9);
     if (course.step % eval_every == 0 || course.step == steps) {
       const Json scores = run.evaluate(course);
-      MetricsRow eval(course.step);
-      eval.add("eval", "validation");
-      for (const auto& [key, value] : scores.members()) eval.add(key, value.as_double());
-      metrics.write(eval);
+      Json row = Json::object().set("step", course.step).set("eval", "validation");
+      for (const auto& [key, value] : scores.members()) row.set(key, value);
+      metrics.write(row);
       note("step {}: validation {}{}", course.step, scores.dump(), course.best_step == course.step ? " (best so far)" : "");
       stop_early = o.patience > 0 && course.evaluations_since_best >= o.patience;
     }

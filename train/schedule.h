@@ -1,4 +1,4 @@
-// Learning rates as pure functions of the step.
+// Learning rates as pure functions of the step: nothing is kept, so a resumed run goes on with the same rates.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -6,23 +6,29 @@
 namespace modrwkv {
 
 enum class ScheduleKind { constant, cosine, wsd };
-ScheduleKind parse_schedule(const std::string& name);
+enum class DecayShape { one_minus_sqrt, linear };  // of wsd: 1 - sqrt(x), 1 - x
+ScheduleKind parse_schedule(const std::string& name);  // "constant", "cosine", "wsd"
 
 struct Schedule {
   ScheduleKind kind = ScheduleKind::cosine;
   double peak = 1e-3;
-  int64_t steps = 1000;         // of the run
-  int64_t warmup = 0;           // linear: peak / warmup, 2 peak / warmup, .. peak
-  double final_fraction = 0.05; // last rate over the peak, of cosine and wsd
-  double decay_fraction = 0.2;  // wsd: share of the steps in which the rate falls
+  int64_t steps = 1000;          // of the run
+  int64_t warmup = 0;            // steps with a rising rate
+  double final_fraction = 0.05;  // last rate over the peak, of cosine and wsd
+  double decay_fraction = 0.2;   // wsd: share of the steps with a falling rate
+  DecayShape decay_shape = DecayShape::one_minus_sqrt;
 };
 
-// Rate of step 0, 1, .. steps - 1. After the warm-up:
+// The rate of step 0, 1, .. steps - 1; after the end it stays. With f = final_fraction:
+//   warm-up   peak (step + 1) / warmup for step < warmup: peak / warmup first, the peak at step warmup - 1
 //   constant  the peak
-//   cosine    from the peak to final_fraction * peak, which the last step has
-//   wsd       the peak until decay_fraction of the steps is left, then peak * (1 - (1 - final_fraction) * sqrt(x)), x rising to 1
-//             with the last step (warm-up-stable-decay, arXiv 2405.18392). A run can go on from any step before the decay with more
-//             steps: its rates until then do not depend on `steps`.
+//   cosine    peak (f + (1 - f) (1 + cos(pi x)) / 2), x = (step + 1 - warmup) / (steps - warmup): f * peak at the last step
+//   wsd       (warm-up, stable, decay; arXiv 2405.18392) the peak until decay_start, then peak (f + (1 - f) shape(x)),
+//             x = (step + 1 - decay_start) / (steps - decay_start): f * peak at the last step
 double learning_rate(const Schedule& schedule, int64_t step);
+
+// The first step with a falling rate: steps - round(decay_fraction * steps), not before the warm-up's end. Up to here the
+// rates of wsd do not depend on `steps`: a checkpoint from before it can be taken up by a longer run.
+int64_t decay_start(const Schedule& schedule);
 
 }  // namespace modrwkv

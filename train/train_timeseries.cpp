@@ -13,7 +13,6 @@
 #include "models/forecaster.h"
 #include "ops/instance_norm.h"
 #include "ops/mse.h"
-#include "train/forecast_report.h"
 #include "train/loop.h"
 
 using namespace modrwkv;
@@ -161,7 +160,6 @@ int main(int argc, char** argv) {
       refuse_changed_options(o, before, o.loop.out + "/options.toml");
     });
     if (result.exit_code != kDone) return result.exit_code;
-    write_forecast_report(o.loop.out, task.channels(), o.season, describe_options(o));
     fmt::print("{}\n", result.best.dump());
     return kDone;
   });

@@ -17,6 +17,8 @@ int device_count() { return 0; }
 void set_device(int) { none("set_device"); }
 int current_device() { none("current_device"); }
 Properties properties(int) { none("properties"); }
+std::vector<std::string> thread_orders() { return {}; }
+void set_thread_order(const std::string&) { none("set_thread_order"); }
 Stream create_stream() { none("create_stream"); }
 void destroy(Stream) { none("destroy"); }
 Stream current_stream() { none("current_stream"); }
