@@ -117,7 +117,8 @@ void sync_directory(const std::string& path) {
 std::string read_file(const std::string& path, uint64_t limit) {
   struct stat s;
   Descriptor d{open_regular(path, s)};
-  require(uint64_t(s.st_size) <= limit, "{}: {} bytes, at most {} are accepted", path, uint64_t(s.st_size), limit);
+  require(uint64_t(s.st_size) <= limit, "{}: {} bytes, at most {} are accepted", path, uint64_t(s.st_size),
+          limit);
   std::string bytes(size_t(s.st_size), '\0');
   read_at(d.fd, path, bytes.data(), bytes.size(), 0);
   return bytes;

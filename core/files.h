@@ -1,5 +1,6 @@
-// Files and folders: what several rooms need beyond <filesystem>. Every failure is an Error that begins with the path as the
-// user typed it and ends with the system's reason: "runs/x/a.txt: cannot write: No space left on device".
+// Files and folders: what several rooms need beyond <filesystem>. Every failure is an Error that begins with
+// the path as the user typed it and ends with the system's reason: "runs/x/a.txt: cannot write: No space left
+// on device".
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -16,11 +17,11 @@ bool is_directory(const std::string& path);
 uint64_t file_bytes(const std::string& path);
 std::string parent_directory(const std::string& path);  // "." for a bare name
 std::string join_path(const std::string& folder, const std::string& name);
-void make_directories(const std::string& path);               // with parents; fine if it is there
+void make_directories(const std::string& path);                    // with parents; fine if it is there
 std::vector<std::string> list_directory(const std::string& path);  // names, sorted bytewise, without . and ..
-void remove_tree(const std::string& path);                    // links are removed, not followed; fine if it is not there
+void remove_tree(const std::string& path);  // links are removed, not followed; fine if it is not there
 void rename_path(const std::string& from, const std::string& to);
-void sync_directory(const std::string& path);                 // makes renames in it durable
+void sync_directory(const std::string& path);  // makes renames in it durable
 
 // Whole content; refuses files above the limit and what is not a regular file.
 std::string read_file(const std::string& path, uint64_t limit = uint64_t(1) << 30);
@@ -55,7 +56,8 @@ class Xxh64 {  // the same, in pieces
   std::unique_ptr<XXH64_state_s, Free> state_;
 };
 
-// The one process that works in a folder: an flock on FOLDER/.lock, released by the end of the process however it comes.
+// The one process that works in a folder: an flock on FOLDER/.lock, released by the end of the process however
+// it comes.
 class FolderLock {
  public:
   explicit FolderLock(const std::string& folder);  // throws "runs/x: run folder in use by process 4711 on host"

@@ -15,7 +15,7 @@ namespace modrwkv {
 namespace {
 
 // Below this a product is done before a second thread has been woken.
-constexpr double kOneThreadFlops = 2e7;
+constexpr double kOneThreadFlops = 5e7;
 
 std::atomic<int64_t> flops{0};
 std::atomic<bool> tf32{false};

@@ -1,4 +1,5 @@
-// Shared by hdf5.cpp, hdf5_read.cpp and hdf5_write.cpp: handles that close themselves, and our types as the library's.
+// Shared by hdf5.cpp, hdf5_read.cpp and hdf5_write.cpp: handles that close themselves, and our types as the
+// library's.
 #pragma once
 #ifndef H5_USE_110_API
 #define H5_USE_110_API  // the calls of 1.10, also with a newer library
@@ -13,8 +14,8 @@
 
 namespace modrwkv::h5 {
 
-// Before the first call of any thread: no plugins, no error stack on stderr, no clean-up at exit (it crashes on a file whose
-// close has failed).
+// Before the first call of any thread: no plugins, no error stack on stderr, no clean-up at exit (it crashes on
+// a file whose close has failed).
 void prepare();
 std::string reason();  // innermost entry of the library's error stack, one printable line
 std::string printable(const std::string& text, size_t limit = 200);  // control bytes become '?'
@@ -41,8 +42,8 @@ class Handle {
   herr_t (*close_)(hid_t) = nullptr;
 };
 
-// Little-endian, as stored; the type in memory too (we build for little-endian machines only), so that the library copies
-// and never converts: its conversion to bf16 does not round to nearest even.
+// Little-endian, as stored; the type in memory too (we build for little-endian machines only), so that the
+// library copies and never converts: its conversion to bf16 does not round to nearest even.
 Handle file_type(ElementType type);
 // What a file's type is; big-endian numbers are told by `swapped`. Nothing where we have no such type.
 std::optional<ElementType> recognise(hid_t type, bool* swapped);

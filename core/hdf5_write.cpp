@@ -1,6 +1,7 @@
-// FileWriter. Two things make failures clean. Bytes of datasets go by pwrite to the place the library has allocated, so that an
-// error is the system's own. And before every call that makes the library's metadata grow, disk space for it is reserved:
-// the library cannot survive a failed close (the file stays open and the process crashes at its end), so it never meets one.
+// FileWriter. Two things make failures clean. Bytes of datasets go by pwrite to the place the library has
+// allocated, so that an error is the system's own. And before every call that makes the library's metadata
+// grow, disk space for it is reserved: the library cannot survive a failed close (the file stays open and the
+// process crashes at its end), so it never meets one.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -45,7 +46,8 @@ struct FileWriter::Impl {
     fail("{}: {}: cannot {} ({})", path, object, what, h5::reason());
   }
 
-  // Room for `bytes` of a dataset and for metadata: some 2 KiB an object is more than headers, names and tables take.
+  // Room for `bytes` of a dataset and for metadata: some 2 KiB an object is more than headers, names and tables
+  // take.
   void reserve(uint64_t bytes) {
     hsize_t used = 0;
     if (H5Fget_filesize(file.get(), &used) < 0) fail_library("/", "ask for the size");
@@ -88,7 +90,8 @@ struct FileWriter::Impl {
     return it->second;
   }
 
-  void put_attribute(hid_t object, const std::string& where, const std::string& name, const Attribute& attribute) {
+  void put_attribute(hid_t object, const std::string& where, const std::string& name,
+                     const Attribute& attribute) {
     reserve(16 << 10);
     const auto put = [&](hid_t type, size_t count, bool scalar, const void* data) {
       const hsize_t n = count;
@@ -100,14 +103,14 @@ struct FileWriter::Impl {
       if (!a || H5Awrite(a.get(), type, data) < 0) fail_library(where, ("write attribute " + name).c_str());
     };
     const auto number = [&](ElementType type, size_t count, bool scalar, const void* data) {
-      require(count <= h5::kMaxVector, "{}: {}: attribute {} has {} values, at most {} are accepted", path, where, name, count,
-              h5::kMaxVector);
+      require(count <= h5::kMaxVector, "{}: {}: attribute {} has {} values, at most {} are accepted", path,
+              where, name, count, h5::kMaxVector);
       put(h5::file_type(type).get(), count, scalar, data);
     };
     const auto& value = attribute.value;
     if (const auto* s = std::get_if<std::string>(&value)) {
-      require(s->size() <= h5::kMaxString, "{}: {}: attribute {} has {} bytes, at most {} are accepted", path, where, name,
-              s->size(), h5::kMaxString);
+      require(s->size() <= h5::kMaxString, "{}: {}: attribute {} has {} bytes, at most {} are accepted", path,
+              where, name, s->size(), h5::kMaxString);
       h5::Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
       const std::string stored = s->empty() ? std::string(1, '\0') : *s;  // a size of 0 is not allowed
       if (!type || H5Tset_size(type.get(), stored.size()) < 0 || H5Tset_cset(type.get(), H5T_CSET_UTF8) < 0 ||
@@ -201,7 +204,8 @@ struct FileWriter::Impl {
     uint64_t end = 0;
     memcpy(&end, superblock.end, sizeof end);
     struct stat s;
-    require(superblock.version == 0 && superblock.offset_size == 8 && fstat(fd, &s) == 0 && end <= uint64_t(s.st_size),
+    require(superblock.version == 0 && superblock.offset_size == 8 && fstat(fd, &s) == 0 &&
+                end <= uint64_t(s.st_size),
             "{}: the file written is not as expected", path);
     if (ftruncate(fd, off_t(end)) != 0) fail("{}: cannot write: {}", path, strerror(errno));
   }
@@ -231,11 +235,14 @@ FileWriter::FileWriter(const std::string& path, const std::string& format, const
     const int error = posix_fallocate(w.fd, 0, 256 << 10);
     if (error != 0) fail("{}: cannot write: {}", path, strerror(error));
     h5::Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
-    const bool set = access && H5Pset_fapl_sec2(access.get()) >= 0 && H5Pset_file_locking(access.get(), false, true) >= 0 &&
+    const bool set = access && H5Pset_fapl_sec2(access.get()) >= 0 &&
+                     H5Pset_file_locking(access.get(), false, true) >= 0 &&
                      H5Pset_alignment(access.get(), 65536, 4096) >= 0 &&
                      H5Pset_libver_bounds(access.get(), H5F_LIBVER_EARLIEST, H5F_LIBVER_V110) >= 0;
-    // Create truncates: what was reserved above only showed that there is room. The superblock is written by close.
-    if (set) w.file = h5::Handle(H5Fcreate(w.temporary.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()), H5Fclose);
+    // Create truncates: what was reserved above only showed that there is room. The superblock is written by
+    // close.
+    if (set)
+      w.file = h5::Handle(H5Fcreate(w.temporary.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()), H5Fclose);
     if (!w.file) fail("{}: cannot write ({})", path, h5::reason());
     w.reserve(0);
   } catch (...) {
@@ -248,19 +255,22 @@ FileWriter::~FileWriter() { impl_->discard(); }
 
 const std::string& FileWriter::path() const { return impl_->path; }
 
-void FileWriter::require_feature(const std::string& name) { impl_->features += (impl_->features.empty() ? "" : ",") + name; }
+void FileWriter::require_feature(const std::string& name) {
+  impl_->features += (impl_->features.empty() ? "" : ",") + name;
+}
 
 void FileWriter::create(const std::string& name, ElementType type, const std::vector<uint64_t>& shape) {
   Impl& w = *impl_;
   require(bool(w.file), "{}: {}: the file is closed", w.path, name);
   Impl::check_name(w.path, name);
   require(!w.datasets.count(name) && !w.groups.count(name), "{}: {}: exists already", w.path, name);
-  require(!shape.empty() && shape.size() <= size_t(h5::kMaxFileRank), "{}: {}: shape {} has {} axes, expected 1 to {}", w.path,
-          name, h5::shape_str(shape), shape.size(), h5::kMaxFileRank);
+  require(!shape.empty() && shape.size() <= size_t(h5::kMaxFileRank),
+          "{}: {}: shape {} has {} axes, expected 1 to {}", w.path, name, h5::shape_str(shape), shape.size(),
+          h5::kMaxFileRank);
   uint64_t bytes = size_of(type);
   for (uint64_t n : shape) {
-    require(!__builtin_mul_overflow(bytes, n, &bytes) && bytes < uint64_t(1) << 62, "{}: {}: shape {} is too large", w.path, name,
-            h5::shape_str(shape));
+    require(!__builtin_mul_overflow(bytes, n, &bytes) && bytes < uint64_t(1) << 62,
+            "{}: {}: shape {} is too large", w.path, name, h5::shape_str(shape));
   }
   const std::vector<std::string> parts = h5::split(name);
   require(!parts.empty(), "{}: {}: not a dataset's name", w.path, name);
@@ -272,11 +282,12 @@ void FileWriter::create(const std::string& name, ElementType type, const std::ve
   h5::Handle plist(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
   const bool set = space && plist && H5Pset_layout(plist.get(), H5D_CONTIGUOUS) >= 0 &&
                    H5Pset_alloc_time(plist.get(), H5D_ALLOC_TIME_EARLY) >= 0 &&
-                   H5Pset_fill_time(plist.get(), H5D_FILL_TIME_NEVER) >= 0 && H5Pset_obj_track_times(plist.get(), false) >= 0;
+                   H5Pset_fill_time(plist.get(), H5D_FILL_TIME_NEVER) >= 0 &&
+                   H5Pset_obj_track_times(plist.get(), false) >= 0;
   h5::Handle dataset;
   if (set) {
-    dataset = h5::Handle(H5Dcreate2(w.file.get(), name.c_str(), h5::file_type(type).get(), space.get(), H5P_DEFAULT, plist.get(),
-                                    H5P_DEFAULT),
+    dataset = h5::Handle(H5Dcreate2(w.file.get(), name.c_str(), h5::file_type(type).get(), space.get(),
+                                    H5P_DEFAULT, plist.get(), H5P_DEFAULT),
                          H5Dclose);
   }
   if (!dataset) w.fail_library(name, "make the dataset");
@@ -298,13 +309,15 @@ void FileWriter::append(const std::string& name, const void* data, size_t bytes)
   Impl& w = *impl_;
   w.find(name);
   Impl::Dataset& d = w.datasets[name];
-  require(bytes <= d.bytes - d.written, "{}: {}: {} bytes follow {} of {}", w.path, name, bytes, d.written, d.bytes);
+  require(bytes <= d.bytes - d.written, "{}: {}: {} bytes follow {} of {}", w.path, name, bytes, d.written,
+          d.bytes);
   if (bytes == 0) return;
   w.add(d, data, bytes);
   if (d.written == d.bytes) w.finish(*this, name, d);
 }
 
-void FileWriter::write(const std::string& name, ElementType type, const std::vector<uint64_t>& shape, const void* data) {
+void FileWriter::write(const std::string& name, ElementType type, const std::vector<uint64_t>& shape,
+                       const void* data) {
   create(name, type, shape);
   append(name, data, impl_->datasets[name].bytes);
 }
@@ -346,7 +359,9 @@ void FileWriter::set_attribute(const std::string& object, const std::string& nam
   w.put_attribute(handle.get(), object, name, value);
 }
 
-std::optional<uint64_t> FileWriter::offset_of(const std::string& name) const { return impl_->find(name).offset; }
+std::optional<uint64_t> FileWriter::offset_of(const std::string& name) const {
+  return impl_->find(name).offset;
+}
 
 uint64_t FileWriter::hash_of(const std::string& name) const {
   const Impl::Dataset& d = impl_->find(name);

@@ -15,7 +15,8 @@ namespace {
 constexpr size_t kMaxDepth = 64;
 
 const char* name_of(Json::Kind kind) {
-  constexpr const char* names[] = {"null", "a boolean", "an integer", "a number", "a string", "an array", "an object"};
+  constexpr const char* names[] = {"null",     "a boolean", "an integer", "a number",
+                                   "a string", "an array",  "an object"};
   return names[int(kind)];
 }
 
@@ -43,7 +44,8 @@ void write_string(std::string& out, const std::string& s) {
         good = (d & 0xc0) == 0x80;
         code = code << 6 | (d & 63);
       }
-      good = good && !(more == 2 && (code < 0x800 || (code >= 0xd800 && code < 0xe000))) && !(more == 3 && (code < 0x10000 || code > 0x10ffff));
+      good = good && !(more == 2 && (code < 0x800 || (code >= 0xd800 && code < 0xe000))) &&
+             !(more == 3 && (code < 0x10000 || code > 0x10ffff));
       if (good) {
         out.append(s, i, size_t(more) + 1);
         i += size_t(more) + 1;
@@ -134,7 +136,10 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
 
 }  // namespace
 
-Json::Json(unsigned long x) : kind_(x <= uint64_t(INT64_MAX) ? Kind::integer : Kind::number), integer_(int64_t(x)), number_(double(x)) {}
+Json::Json(unsigned long x)
+    : kind_(x <= uint64_t(INT64_MAX) ? Kind::integer : Kind::number),
+      integer_(int64_t(x)),
+      number_(double(x)) {}
 
 Json::Json(float x) : kind_(Kind::number), single_(true), number_(x) {}
 
@@ -162,7 +167,8 @@ bool Json::operator==(const Json& other) const {
     if (kind_ == Kind::integer && other.kind_ == Kind::integer) return integer_ == other.integer_;
     return as_double() == other.as_double();
   }
-  if (kind_ != other.kind_ || integer_ != other.integer_ || string_ != other.string_ || items_ != other.items_) return false;
+  if (kind_ != other.kind_ || integer_ != other.integer_ || string_ != other.string_ || items_ != other.items_)
+    return false;
   if (members_.size() != other.members_.size()) return false;
   return std::all_of(members_.begin(), members_.end(), [&](const auto& m) {
     const Json* theirs = other.find(m.first);
@@ -217,7 +223,8 @@ int64_t Json::get_int(const std::string& key) const {
 
 double Json::get_double(const std::string& key) const {
   const Json& value = at(key);
-  return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : with_key(key, [&] { return value.as_double(); });
+  return value.is_null() ? std::numeric_limits<double>::quiet_NaN()
+                         : with_key(key, [&] { return value.as_double(); });
 }
 
 const std::string& Json::get_string(const std::string& key) const {
@@ -237,7 +244,8 @@ void Json::push(Json value) {
 }
 
 int64_t Json::as_int() const {
-  if (kind_ == Kind::number && number_ == std::floor(number_) && std::abs(number_) < 9e15) return int64_t(number_);
+  if (kind_ == Kind::number && number_ == std::floor(number_) && std::abs(number_) < 9e15)
+    return int64_t(number_);
   require(kind_ == Kind::integer, "expected an integer, found {}", name_of(kind_));
   return integer_;
 }
@@ -264,13 +272,20 @@ void Json::write(std::string& out, int indent, int level, bool sorted) const {
   const char* comma = sorted || indent > 0 ? "," : ", ";
   const char* colon = sorted ? ":" : ": ";
   switch (kind_) {
-    case Kind::null: out += "null"; return;
-    case Kind::boolean: out += integer_ ? "true" : "false"; return;
-    case Kind::integer: out += std::to_string(integer_); return;
+    case Kind::null:
+      out += "null";
+      return;
+    case Kind::boolean:
+      out += integer_ ? "true" : "false";
+      return;
+    case Kind::integer:
+      out += std::to_string(integer_);
+      return;
     case Kind::number:
       if (single_) return write_number(out, float(number_));
       return write_number(out, number_);
-    case Kind::string: return write_string(out, string_);
+    case Kind::string:
+      return write_string(out, string_);
     case Kind::array: {
       out += '[';
       for (size_t i = 0; i < items_.size(); ++i) {
@@ -285,7 +300,8 @@ void Json::write(std::string& out, int indent, int level, bool sorted) const {
     case Kind::object: {
       std::vector<const std::pair<std::string, Json>*> order;
       for (const auto& m : members_) order.push_back(&m);
-      if (sorted) std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
+      if (sorted)
+        std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
       out += '{';
       for (size_t i = 0; i < order.size(); ++i) {
         if (i) out += comma;

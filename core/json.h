@@ -1,6 +1,6 @@
-// JSON values: enough to write and read configurations, manifests and log lines. Objects keep the order in which keys were
-// set. Numbers print shortest so that they read back equal; NaN and infinities print as null. Errors name the key and
-// what was found; callers add the file.
+// JSON values: enough to write and read configurations, manifests and log lines. Objects keep the order in
+// which keys were set. Numbers print shortest so that they read back equal; NaN and infinities print as null.
+// Errors name the key and what was found; callers add the file.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -44,9 +44,9 @@ class Json {
   bool operator==(const Json& other) const;  // objects: whatever the order of keys; 1 equals 1.0
 
   // Objects.
-  Json& set(const std::string& key, Json value);  // replaces; returns *this
+  Json& set(const std::string& key, Json value);    // replaces; returns *this
   void append(const std::string& key, Json value);  // set for a key that is known to be new
-  const Json* find(const std::string& key) const;  // null where missing
+  const Json* find(const std::string& key) const;   // null where missing
   const Json& at(const std::string& key) const;
   const std::vector<std::pair<std::string, Json>>& members() const { return members_; }
   int64_t get_int(const std::string& key) const;

@@ -35,8 +35,8 @@ int run_program(int argc, const char* const* argv, int (*program)(Arguments& arg
     } catch (const Answer& answer) {
       std::fwrite(answer.text.data(), 1, answer.text.size(), stdout);
     }
-    std::cout.flush();
     errno = 0;
+    std::cout.flush();
     if (std::fflush(stdout) != 0 || std::ferror(stdout) || !std::cout)
       fail("cannot write standard output{}{}", errno ? ": " : "", errno ? std::strerror(errno) : "");
     return code;

@@ -3,8 +3,8 @@
 
 #include <stdexcept>
 
-// toml++ 3.3 meets some broken texts ("a = {[" for one) with an assertion: those must be refusals, not the end
-// of the process.
+// toml++ 3.3 meets some broken texts ("[=" for one) with an assertion: those must be refusals, not the end of
+// the process.
 namespace modrwkv::detail {
 [[noreturn, gnu::noinline]] void toml_broken() { throw std::logic_error("broken key or value"); }
 }  // namespace modrwkv::detail

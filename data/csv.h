@@ -22,17 +22,26 @@ struct RawSeries {
 };
 
 struct CsvOptions {
-  std::string freq;                  // step of the rows where the file has no dates; "" takes it from the dates
-  std::vector<std::string> columns;  // names to keep, in this order; empty: all
+  std::string freq;  // step of the rows where the file has no dates; "" takes it from the dates
+  std::vector<std::string>
+      columns;  // channels to keep, in this order, by name or else by position from 0; empty: all
 };
 
-// Comma, semicolon or tab; plain or gzip; with or without a header; the first column is a date where it is no number. Fields may
-// be quoted; line ends LF or CRLF; names that are not UTF-8 are read as Latin-1. Empty cells, NA, N/A, NaN and null are
-// missing. Refused by one line with file, line and column: text in a number column, rows of another length, a name given twice.
+// Comma, semicolon or tab; plain or gzip; fields may be quoted; line ends LF or CRLF. A header is detected;
+// names that are not UTF-8 are read as Latin-1, and without a header they are "0", "1" ... The first column is
+// a date where it is text (3/4/2013 is in March unless a later row shows that the day comes first), or where
+// its name says so (date, time, timestamp, ds ..) and it holds unix seconds, milliseconds, YYYYMMDD or years;
+// it is dropped where it counts the rows under such a name or none. Empty cells, NA, N/A, NaN, null and None
+// are missing; every other number stays (-9999 too). Refused by one line with file, line and column: text in a
+// column that is kept ("sales.csv:1043: column OT: 'abc' is not a number"), rows of another length, a name
+// given twice.
 RawSeries read_csv(const std::string& path, const CsvOptions& options = {});
+// The same of a text in memory; `path` names it in messages, and the series.
+RawSeries parse_csv(const std::string& text, const std::string& path, const CsvOptions& options = {});
 
-// Lines "name <tab> frequency <tab> start <tab> v,v,v": a collection of series with one channel each. A bad line is told to `report`
-// and left out.
-std::vector<RawSeries> read_series_tsv(const std::string& path, const std::function<void(const std::string&)>& report);
+// Lines "name <tab> frequency <tab> start <tab> v,v,v": a collection of series with one channel each; start may
+// be empty, NaT or a number (unknown). A bad line, or one without any value, is told to `report` and left out.
+std::vector<RawSeries> read_series_tsv(const std::string& path,
+                                       const std::function<void(const std::string&)>& report);
 
 }  // namespace modrwkv

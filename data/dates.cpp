@@ -51,7 +51,8 @@ struct Scanner {
   }
   bool number(int64_t& value, int most) {
     value = 0;
-    for (digits = 0; digits < most && peek() >= '0' && peek() <= '9'; ++digits) value = 10 * value + (text[at++] - '0');
+    for (digits = 0; digits < most && peek() >= '0' && peek() <= '9'; ++digits)
+      value = 10 * value + (text[at++] - '0');
     return digits > 0;
   }
 };
@@ -64,7 +65,8 @@ bool scan_date(Scanner& s, bool day_first, Civil& date) {
   } else {
     const bool year_first = s.digits == 4;
     const char separator = s.peek();
-    if (s.digits > 4 || s.digits == 3 || (separator != '-' && separator != '/' && separator != '.')) return false;
+    if (s.digits > 4 || s.digits == 3 || (separator != '-' && separator != '/' && separator != '.'))
+      return false;
     ++s.at;
     if (!s.number(b, 2)) return false;
     if (year_first) {
@@ -165,14 +167,32 @@ TimeStep parse_step(std::string_view text) {
     int64_t count;
     char unit;
   };
-  static const std::map<std::string_view, Unit> units = {
-      {"s", {1, 's'}},       {"S", {1, 's'}},      {"min", {60, 's'}},      {"T", {60, 's'}},
-      {"h", {3600, 's'}},    {"H", {3600, 's'}},   {"D", {kDay, 's'}},      {"d", {kDay, 's'}},
-      {"B", {1, 'B'}},       {"W", {7 * kDay, 's'}}, {"M", {1, 'M'}},       {"MS", {1, 'M'}},
-      {"ME", {1, 'M'}},      {"Q", {3, 'M'}},      {"QS", {3, 'M'}},        {"QE", {3, 'M'}},
-      {"Y", {12, 'M'}},      {"A", {12, 'M'}},     {"YS", {12, 'M'}},       {"YE", {12, 'M'}},
-      {"hourly", {3600, 's'}}, {"daily", {kDay, 's'}}, {"weekly", {7 * kDay, 's'}}, {"monthly", {1, 'M'}},
-      {"quarterly", {3, 'M'}}, {"yearly", {12, 'M'}}};
+  static const std::map<std::string_view, Unit> units = {{"s", {1, 's'}},
+                                                         {"S", {1, 's'}},
+                                                         {"min", {60, 's'}},
+                                                         {"T", {60, 's'}},
+                                                         {"h", {3600, 's'}},
+                                                         {"H", {3600, 's'}},
+                                                         {"D", {kDay, 's'}},
+                                                         {"d", {kDay, 's'}},
+                                                         {"B", {1, 'B'}},
+                                                         {"W", {7 * kDay, 's'}},
+                                                         {"M", {1, 'M'}},
+                                                         {"MS", {1, 'M'}},
+                                                         {"ME", {1, 'M'}},
+                                                         {"Q", {3, 'M'}},
+                                                         {"QS", {3, 'M'}},
+                                                         {"QE", {3, 'M'}},
+                                                         {"Y", {12, 'M'}},
+                                                         {"A", {12, 'M'}},
+                                                         {"YS", {12, 'M'}},
+                                                         {"YE", {12, 'M'}},
+                                                         {"hourly", {3600, 's'}},
+                                                         {"daily", {kDay, 's'}},
+                                                         {"weekly", {7 * kDay, 's'}},
+                                                         {"monthly", {1, 'M'}},
+                                                         {"quarterly", {3, 'M'}},
+                                                         {"yearly", {12, 'M'}}};
   Scanner s{text};
   int64_t count = 1;
   const bool counted = s.number(count, 6);
@@ -229,7 +249,6 @@ StepGuess infer_step(const std::vector<int64_t>& times) {
     offer({month_number(times[1]) - month_number(times[0]), 'M'});
   }
   if (best.irregular * 10 > n - 1) best = {{}, best.irregular};
-  // A plain step of whole weeks or days stays; monthly stamps 28 days apart only occur within February.
   return best;
 }
 

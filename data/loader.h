@@ -1,6 +1,7 @@
 // Makes batches ahead of the training step, on one thread of its own, in order. Batch k is a pure function of k, so a loader can
-// start anywhere. An exception of `make` is thrown by next().
+// start anywhere. An exception of `make` is thrown by next() in the place of its batch, and by every later call.
 #pragma once
+#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -16,7 +17,7 @@ template <class Batch>
 class Loader {
  public:
   Loader(std::function<Batch(int64_t)> make, int64_t first, size_t ahead = 4)
-      : make_(std::move(make)), ahead_(ahead), thread_([this, first] { work(first); }) {}
+      : make_(std::move(make)), ahead_(std::max<size_t>(1, ahead)), thread_([this, first] { work(first); }) {}
 
   ~Loader() {
     {

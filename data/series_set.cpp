@@ -45,7 +45,7 @@ Split Split::parse(const std::vector<double>& parts) {
   return s;
 }
 
-SeriesSet SeriesSet::make(std::vector<RawSeries> raw, const Split& split) {
+SeriesSet SeriesSet::make(std::vector<RawSeries> raw, const Split& split, const std::function<void(const std::string&)>& report) {
   SeriesSet set;
   for (RawSeries& r : raw) {
     Series s;
@@ -60,7 +60,12 @@ SeriesSet SeriesSet::make(std::vector<RawSeries> raw, const Split& split) {
       s.train_end = int64_t(split.train);
       s.val_end = s.train_end + int64_t(split.validation);
       s.test_end = s.val_end + int64_t(split.test);
-      require(s.test_end <= n, "{}: has {} rows, --split asks for {}", r.name, n, s.test_end);
+      if (s.test_end > n) {
+        const std::string line = fmt::format("{}: has {} rows, --split asks for {}", r.name, n, s.test_end);
+        if (!report) throw Error(line);
+        report(line);
+        continue;
+      }
     }
     s.raw = std::move(r);
     compute_statistics(s);
@@ -142,13 +147,19 @@ SeriesSet SeriesSet::read(const std::string& path) {
   SeriesSet set;
   for (size_t i = 0; i < size_t(m); ++i) {
     const uint64_t rows = len[i], n = chan[i];
-    require(off[i + 1] - off[i] == n * rows && chan_off[i + 1] - chan_off[i] == n && n > 0 && freq[i] < freq_names.size() &&
+    // rows is checked by division: n * rows may overflow in a hostile file.
+    const uint64_t count = off[i + 1] - off[i];
+    require(n > 0 && count % n == 0 && count / n == rows && chan_off[i + 1] - chan_off[i] == n && freq[i] < freq_names.size() &&
                 train_end[i] <= val_end[i] && val_end[i] <= test_end[i] && test_end[i] <= rows,
             "{}: series {} ({}): its lengths and parts do not agree", path, i, names[i]);
     Series s;
     s.raw.name = names[i];
     s.raw.start = start[i];
-    s.raw.step = parse_step(freq_names[freq[i]]);
+    try {
+      s.raw.step = parse_step(freq_names[freq[i]]);
+    } catch (const Error& e) {
+      fail("{}: /ts/freq_names: {}", path, e.what());
+    }
     s.train_end = int64_t(train_end[i]);
     s.val_end = int64_t(val_end[i]);
     s.test_end = int64_t(test_end[i]);
@@ -158,6 +169,10 @@ SeriesSet SeriesSet::read(const std::string& path) {
       s.raw.values.emplace_back(first, first + rows);
       s.mean.push_back(mean[chan_off[i] + c]);
       s.std.push_back(std[chan_off[i] + c]);
+      require(std::isfinite(s.mean.back()) && std::isfinite(s.std.back()) && s.std.back() >= 0,
+              "{}: series {} ({}): mean {} and standard deviation {}", path, i, names[i], s.mean.back(), s.std.back());
+      require(std::none_of(first, first + rows, [](float x) { return std::isinf(x); }), "{}: series {} ({}): holds an infinite value",
+              path, i, names[i]);
     }
     set.series_.push_back(std::move(s));
   }

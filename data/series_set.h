@@ -1,6 +1,7 @@
 // A packed set of series (format modrwkv.dataset, kind series): values, names, times, and for every channel the mean and
 // standard deviation of its training part. Windows are not stored: they follow from look-back and horizon (data/windows.h).
 #pragma once
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -25,8 +26,10 @@ struct Series {
 
 class SeriesSet {
  public:
-  // Applies the split and computes the statistics; refuses a split that a series is too short for.
-  static SeriesSet make(std::vector<RawSeries> raw, const Split& split);
+  // Applies the split and computes the statistics. A series too short for the split is refused, or, where there is a `report`, told
+  // to it and left out.
+  static SeriesSet make(std::vector<RawSeries> raw, const Split& split,
+                        const std::function<void(const std::string&)>& report = {});
   static SeriesSet read(const std::string& path);  // refuses other kinds of files by name
   void write(const std::string& path) const;
 

@@ -70,7 +70,8 @@ bool is_utf8(std::string_view text) {
     for (int k = 1; k <= more; ++k)
       if ((static_cast<unsigned char>(text[i + size_t(k)]) & 0xC0) != 0x80) return false;
     const auto second = more > 1 ? static_cast<unsigned char>(text[i + 1]) : 0;
-    if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F)) return false;  // too long; surrogates
+    if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F))
+      return false;  // too long; surrogates
     if ((lead == 0xF0 && second < 0x90) || (lead == 0xF4 && second > 0x8F)) return false;
     i += size_t(more) + 1;
   }

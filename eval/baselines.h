@@ -24,7 +24,7 @@ Baseline seasonal_mean(int64_t season, int64_t horizon);   // the mean of all wh
 
 // One linear map with bias from look-back to horizon for all channels, fitted by ridge regression on every training window. The
 // Gram matrix is exact, from sums over lags. The strength is the best of 1e-6 .. 10 on the validation part (every n-th window,
-// at most 500 a channel). `remove_last` subtracts the last value before and adds it after (NLinear). Missing values are 0.
+// about 500 a channel), or 1e-2 where there is no such window. `remove_last` subtracts the last value before and adds it after (NLinear). Missing values are 0.
 Baseline ridge(const std::vector<ChannelSeries>& channels, int64_t lookback, int64_t horizon, bool remove_last,
                const std::string& where);
 

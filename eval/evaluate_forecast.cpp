@@ -60,4 +60,12 @@ Tensor residual_quantiles(const Forecaster& model, const EvaluationWindows& wind
   return quantiles;
 }
 
+double residual_at(const Tensor& quantiles, int64_t step, double level) {
+  const int64_t n = quantiles.size(1);
+  const double at = std::clamp(level * double(n + 1) - 1, 0.0, double(n - 1));
+  const int64_t below = std::min(int64_t(at), n - 2);
+  const float* q = quantiles.data<float>() + step * n + below;
+  return double(q[0]) + (at - double(below)) * (double(q[1]) - double(q[0]));
+}
+
 }  // namespace modrwkv

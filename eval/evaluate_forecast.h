@@ -22,4 +22,7 @@ ForecastScores score_forecasts(const EvaluationWindows& windows, const ForecastF
 constexpr int64_t kLevels = 199;
 Tensor residual_quantiles(const Forecaster& model, const EvaluationWindows& windows);
 
+// The entry of such quantiles at a level in (0, 1), between the stored ones by interpolation.
+double residual_at(const Tensor& quantiles, int64_t step, double level);
+
 }  // namespace modrwkv

@@ -1,6 +1,7 @@
 // Sums of errors in double.
 #include "eval/forecast_scores.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -15,20 +16,29 @@ void ForecastScores::add(const Tensor& forecast, const Tensor& target, const Ten
   const float* y = target.data<float>();
   const uint8_t* known = mask.defined() ? mask.data<uint8_t>() : nullptr;
   for (int64_t r = 0; r < rows; ++r) {
-    double square = 0, absolute = 0;
-    int64_t count = 0;
+    ErrorSum sum;
     for (int64_t i = r * horizon; i < (r + 1) * horizon; ++i) {
       if (known && !known[i]) continue;
       const double e = double(f[i]) - double(y[i]);
-      square += e * e;
-      absolute += std::fabs(e);
-      ++count;
+      sum.square += e * e;
+      sum.absolute += std::fabs(e);
+      ++sum.count;
     }
-    window_mse_.push_back(square / double(count));
-    square_ += square;
-    absolute_ += absolute;
-    count_ += count;
+    windows_.push_back(sum);
+    window_mse_.push_back(sum.mse());
+    total_.add(sum);
   }
+}
+
+int64_t ForecastScores::window_at(double quantile) const {
+  std::vector<int64_t> order;
+  for (int64_t i = 0; i < windows(); ++i)
+    if (window(i).count > 0) order.push_back(i);
+  if (order.empty()) return -1;
+  // A forecast of NaN is the worst.
+  const auto error = [&](int64_t i) { return std::isnan(window(i).mse()) ? INFINITY : window(i).mse(); };
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return error(a) < error(b); });
+  return order[size_t(std::lround(std::clamp(quantile, 0.0, 1.0) * double(order.size() - 1)))];
 }
 
 }  // namespace modrwkv

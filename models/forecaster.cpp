@@ -114,6 +114,11 @@ std::unique_ptr<Forecaster> load_forecaster(const std::string& path) {
   const ModelFile model = read_model_file(file);
   auto forecaster = std::make_unique<Forecaster>(ForecasterConfig::from_json(model.config_json, file), 0);
   forecaster->load(model.tensors, file);
+  if (const Tensor* q = model.find("forecast.residual_quantiles")) {
+    require(q->rank() == 2 && q->size(0) == forecaster->config().horizon && q->size(1) > 1, "{}: forecast.residual_quantiles is {}", file,
+            q->str());
+    forecaster->set_residual_quantiles(*q);
+  }
   return forecaster;
 }
 

@@ -36,6 +36,10 @@ class Forecaster : public Module {
     Variable mean, std;   // [B] of the window
     Variable forecast;    // [B, horizon] in units of the input
   };
+  // Quantiles of held-out residuals that a trained model carries (eval/evaluate_forecast.h); undefined in a new one.
+  const Tensor& residual_quantiles() const { return residual_quantiles_; }
+  void set_residual_quantiles(Tensor quantiles) { residual_quantiles_ = std::move(quantiles); }
+
   Output forward(const Tensor& lookback) const;  // [B, lookback], f32 or f64; computed in the parameters' type
 
  private:
@@ -46,6 +50,7 @@ class Forecaster : public Module {
   Adapter adapter_;
   Rwkv7 rwkv_;
   Variable head_weight_, head_bias_, shortcut_weight_;
+  Tensor residual_quantiles_;
 };
 
 // The forecaster of a model file, or of a run folder (its model.h5), in f32 on the CPU.

@@ -12,19 +12,22 @@ namespace modrwkv {
 namespace {
 
 // What a reader needs before it allocates (section 2.2).
-constexpr const char* kCounts[] = {"n_layer", "n_embd", "head_size", "n_head", "ffn_dim", "vocab",
-                                   "rank_w",  "rank_a", "rank_v",    "rank_g"};
+constexpr const char* kCounts[] = {"n_layer", "n_embd", "head_size", "n_head", "ffn_dim",
+                                   "vocab",   "rank_w", "rank_a",    "rank_v", "rank_g"};
 constexpr const char* kReals[] = {"ln_eps", "gn_eps"};
 constexpr const char* kTexts[] = {"adapter", "encoder"};
 
 std::optional<Attribute> config_attribute(const Json& config, const std::string& key) {
   const Json* value = config.find(key);
   if (!value) return std::nullopt;
-  const auto is = [&](const auto& list) { return std::find(std::begin(list), std::end(list), key) != std::end(list); };
+  const auto is = [&](const auto& list) {
+    return std::find(std::begin(list), std::end(list), key) != std::end(list);
+  };
   if (is(kTexts)) return value->is_string() ? std::optional<Attribute>(value->as_string()) : std::nullopt;
   if (is(kReals)) return value->is_number() ? std::optional<Attribute>(value->as_double()) : std::nullopt;
-  if (value->kind() != Json::Kind::integer || value->as_int() < 0 || value->as_int() > int64_t(UINT32_MAX)) return std::nullopt;
-  return Attribute(uint32_t(value->as_int()));
+  if (value->kind() != Json::Kind::integer || value->as_int() < 0 || value->as_int() > int64_t(UINT32_MAX))
+    return std::nullopt;
+  return std::optional<Attribute>(std::in_place, uint32_t(value->as_int()));
 }
 
 template <class Body>
@@ -43,8 +46,8 @@ struct Index {
   std::vector<uint8_t> types, ranks;
   std::vector<uint64_t> shapes, offsets, bytes;  // shapes: four a tensor, unused ones are 1
 
-  void add(const std::string& name, ElementType type, const std::vector<uint64_t>& shape, std::optional<uint64_t> offset,
-           uint64_t size) {
+  void add(const std::string& name, ElementType type, const std::vector<uint64_t>& shape,
+           std::optional<uint64_t> offset, uint64_t size) {
     names += (types.empty() ? "" : "\n") + name;
     types.push_back(uint8_t(type));
     ranks.push_back(uint8_t(shape.size()));
@@ -70,8 +73,9 @@ void check_index(const FileReader& file, const Index& found) {
 }  // namespace
 
 const Tensor* ModelFile::find(const std::string& name) const {
-  const auto at = std::lower_bound(tensors.begin(), tensors.end(), name,
-                                   [](const NamedTensor& t, const std::string& wanted) { return t.name < wanted; });
+  const auto at =
+      std::lower_bound(tensors.begin(), tensors.end(), name,
+                       [](const NamedTensor& t, const std::string& wanted) { return t.name < wanted; });
   return at != tensors.end() && at->name == name ? &at->tensor : nullptr;
 }
 
@@ -92,7 +96,8 @@ void write_model_file(const std::string& path, const std::string& kind, const st
   file.set_attribute("/tensors", "count", uint64_t(order.size()));
   for (const NamedTensor* t : order) {
     const std::string name = "/tensors/" + t->name;
-    require(t->name.find('/') == std::string::npos && !t->name.empty(), "{}: {}: a tensor's name has no '/'", path, t->name);
+    require(t->name.find('/') == std::string::npos && !t->name.empty(), "{}: {}: a tensor's name has no '/'",
+            path, t->name);
     require(t->tensor.defined(), "{}: {}: the tensor is undefined", path, name);
     const bool convert = dtype && is_float(t->tensor.dtype()) && t->tensor.dtype() != *dtype;
     const Tensor here = convert ? t->tensor.to(kCpu).to(*dtype) : t->tensor.to(kCpu);
@@ -123,8 +128,9 @@ ModelFile read_model_file(const std::string& path) {
   for_config_keys([&](const char* key) {
     const auto stored = file.attribute("/config", key);
     const auto meant = config_attribute(config, key);
-    require(!stored || !meant || stored->str() == meant->str(), "{}: /config: attribute {} is {}, /config/json says {}", path, key,
-            stored ? stored->str() : "", meant ? meant->str() : "");
+    require(!stored || !meant || stored->str() == meant->str(),
+            "{}: /config: attribute {} is {}, /config/json says {}", path, key, stored ? stored->str() : "",
+            meant ? meant->str() : "");
   });
 
   // All headers are checked before the first tensor is allocated.
@@ -133,7 +139,8 @@ ModelFile read_model_file(const std::string& path) {
   for (const std::string& name : file.list("/tensors")) {
     infos.push_back(file.info("/tensors/" + name));
     const DatasetInfo& d = infos.back();
-    require(dtype_of(d.type).has_value(), "{}: {}: holds {}, which tensors do not have", path, d.name, name_of(d.type));
+    require(dtype_of(d.type).has_value(), "{}: {}: holds {}, which tensors do not have", path, d.name,
+            name_of(d.type));
     found.add(name, d.type, d.shape, d.offset, d.bytes);
   }
   if (file.is_group("/index")) check_index(file, found);  // a cache: files from elsewhere may lack it

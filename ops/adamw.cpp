@@ -71,7 +71,8 @@ void adamw(Tensor& master, Tensor& m, Tensor& v, const Tensor& grad, const Tenso
   require(weights == nullptr ||
               (weights->numel() == n && weights->dtype() == DType::bf16 && weights->device() == master.device() &&
                aligned16(*weights)),
-          "adamw: master is {}, weights are {}, expected bf16 of the same size on a 16-byte border", master.str(), weights ? weights->str() : "");
+          "adamw: master is {}, weights are {}, expected bf16 of the same size on a 16-byte border", master.str(),
+          weights ? weights->str() : "");
   require(n % kAdamWBlock == 0 && group_of_block.numel() * kAdamWBlock == n && group_of_block.dtype() == DType::u8 &&
               group_of_block.device() == master.device(),
           "adamw: master is {}, groups of its blocks of {} are {}, expected u8 [{}]", master.str(), kAdamWBlock,

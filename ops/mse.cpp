@@ -93,7 +93,7 @@ Variable distance(const char* op, Distance d, const Variable& prediction, const 
   const Tensor& x = prediction.value();
   require(target.defined() && target.shape() == x.shape() && target.device() == x.device() &&
               (target.dtype() == x.dtype() || (target.dtype() == DType::f32 && x.dtype() == DType::bf16)),
-          "{}: prediction is {}, target {}", op, x.str(), target.defined() ? target.str() : "undefined");
+          "{}: prediction is {}, target is {}", op, x.str(), target.defined() ? target.str() : "undefined");
   require(!mask.defined() || (mask.shape() == x.shape() && mask.dtype() == DType::u8 && mask.device() == x.device()),
           "{}: mask is {}, expected u8 {} on {}", op, mask.str(), x.shape().str(), to_string(x.device()));
   const DType type = x.dtype() == DType::bf16 ? DType::f32 : x.dtype();

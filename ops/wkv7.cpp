@@ -16,6 +16,9 @@ constexpr double kDecay = 0.6065306597126334;  // e^(-1/2)
 namespace cpu {
 
 // One head of one sequence: pointers to its first element; step t is C elements further.
+// A head is worth a thread from some ten thousand state updates on.
+int64_t grain(const Wkv7Inputs& in) { return in.time() * in.head_size() * in.head_size() > (1 << 16) ? 0 : 1; }
+
 template <class T>
 struct Head {
   const T *r, *w, *k, *v, *a, *b;
@@ -66,7 +69,7 @@ void wkv7_forward(const Wkv7Inputs& in, Tensor& y, Tensor& state, Tensor& starts
   const int64_t H = in.heads, N = in.head_size(), chunks = in.chunks();
   for_cpu_float("wkv7", in.r.dtype(), [&](auto type) {
     using T = decltype(type);
-    parallel_for(in.batch() * H, 1, [&](int64_t begin, int64_t end) {
+    parallel_for(in.batch() * H, grain(in), [&](int64_t begin, int64_t end) {
       std::vector<T> u(static_cast<size_t>(N));
       for (int64_t bh = begin; bh < end; ++bh) {
         const Head<T> head(in, bh / H, bh % H);
@@ -96,7 +99,7 @@ void wkv7_backward(const Wkv7Inputs& in, const Tensor& starts, const Tensor& dy,
   const int64_t H = in.heads, N = in.head_size(), chunks = in.chunks();
   for_cpu_float("wkv7", in.r.dtype(), [&](auto type) {
     using T = decltype(type);
-    parallel_for(in.batch() * H, 1, [&](int64_t begin, int64_t end) {
+    parallel_for(in.batch() * H, grain(in), [&](int64_t begin, int64_t end) {
       std::vector<T> states(size_t((kWkv7Chunk + 1) * N * N)), us(size_t(kWkv7Chunk * N)), G(size_t(N * N));
       for (int64_t bh = begin; bh < end; ++bh) {
         const Head<T> head(in, bh / H, bh % H);

@@ -33,7 +33,8 @@ void RawFile::number(const std::string& object, const std::string& name, hid_t t
   H5Aclose(a), H5Sclose(s), H5Oclose(o);
 }
 
-void RawFile::text(const std::string& object, const std::string& name, const std::string& value, bool variable) {
+void RawFile::text(const std::string& object, const std::string& name, const std::string& value,
+                   bool variable) {
   const hid_t t = H5Tcopy(H5T_C_S1);
   must(H5Tset_size(t, variable ? H5T_VARIABLE : value.size()) >= 0);
   const char* pointer = value.c_str();

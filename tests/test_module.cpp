@@ -42,7 +42,8 @@ TEST(Module, WalksParametersByName) {
 
 TEST(Module, LoadsWhatItNamed) {
   Tree from, to;
-  from.first.weight.value().fill(7);
+  Tensor weight = from.first.weight.value();
+  weight.fill(7);
   to.load(from.named_tensors(), "x.h5");
   EXPECT_EQ(to.first.weight.value().to_vector<float>(), std::vector<float>(6, 7.0f));
   std::vector<NamedTensor> tensors = from.named_tensors();

@@ -193,6 +193,7 @@ TEST(Options, HostileTomlIsRefusedInOneLine) {
   EXPECT_EQ(refused_toml("config = 'x'"), "c.toml:1: unknown key \"config\"; see --help");
   // From here on the parser's own words, behind our file and line.
   EXPECT_EQ(refused_toml("steps = 1\nsteps = 2").find("c.toml:2: "), 0u);
+  EXPECT_EQ(refused_toml("[=").find("c.toml: not TOML"), 0u);
   EXPECT_EQ(refused_toml("steps = ").find("c.toml:1: "), 0u);
   EXPECT_EQ(refused_toml("out = \"\xff\xfe\"").find("c.toml:1: "), 0u);
   EXPECT_EQ(refused_toml("out = '\n'").find("c.toml:"), 0u);

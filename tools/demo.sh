@@ -26,11 +26,11 @@ build/bin/train_timeseries --config train/configs/demo.toml --data "$out.h5" --o
 training=$(since "$start")
 
 start=$(clock)
-result=$(build/bin/eval_timeseries --model "$out" --data "$out.h5" --report "$out/report.html" | tee /dev/stderr | tail -n 1)
+table=$(build/bin/eval_timeseries --model "$out" --data "$out.h5" 2>&2 | tee /dev/stderr)
 evaluation=$(since "$start")
 
-# figure KEY: a number of the JSON object on the evaluation's last line
-figure() { sed -n "s/.*\"$1\": *\([0-9.eE+-]*\).*/\1/p" <<<"$result"; }
+# score NAME COLUMN: from the table of the evaluation
+score() { awk -v name="$1" -v column="$2" 'index($0, name "  ") == 1 { print column == "mse" ? $(NF - 1) : $NF; exit }' <<<"$table"; }
 echo "report: $out/report.html"
-echo "seconds: set-up $setup, build $build, import and training $training, evaluation and report $evaluation"
-printf 'demo: mse=%.4f mae=%.4f last=%.4f seasonal=%.4f\n' "$(figure mse)" "$(figure mae)" "$(figure last_mse)" "$(figure seasonal_naive_mse)"
+echo "seconds: set-up $setup, build $build, import and training $training, evaluation $evaluation"
+echo "demo: mse=$(score model mse) mae=$(score model mae) last=$(score 'last value' mse) seasonal=$(score 'seasonal naive 24' mse)"

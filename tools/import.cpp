@@ -12,38 +12,43 @@ using namespace modrwkv;
 namespace {
 
 struct TimeseriesOptions {
-  std::vector<std::string> csv, columns;
-  std::string tsv, out, freq;
+  std::vector<std::string> csv, more, columns;
+  std::string tsv, out, freq, name;
   std::vector<double> split = {0.7, 0.1, 0.2};
   bool overwrite = false;
 
   template <class V>
   void fields(V& v) {
     v("csv", csv, "files with one column a channel, plain or gzip; each becomes a series");
+    v.positional("FILE", more, "more files for --csv");
     v("tsv", tsv, "a collection: lines of name, frequency, start and comma-separated values, split by tabs");
     v("out", out, "data set to write", Required{});
     v("overwrite", overwrite, "replace --out");
     v("split", split, "training, validation and test part, in rows or as fractions");
-    v("columns", columns, "names of the columns to keep; all without it");
+    v("columns", columns, "columns to keep, by name or position from 0; all without it");
+    v("name", name, "name of the series of one --csv file; that of the file without it");
     v("freq", freq, "step of the rows where a file has no dates: h, D, 15min, ..");
   }
 };
 
 int import_timeseries(Arguments& arguments) {
-  const auto o = parse_options<TimeseriesOptions>(arguments, "Packs series into a data set, with the statistics of their training part.");
-  require(o.csv.empty() != o.tsv.empty(), "import timeseries: give --csv or --tsv");
+  auto o = parse_options<TimeseriesOptions>(arguments, "Packs series into a data set, with the statistics of their training part.");
+  require(!o.csv.empty() || o.more.empty(), "unexpected argument {}; files come after --csv", o.more.empty() ? "" : o.more[0]);
+  o.csv.insert(o.csv.end(), o.more.begin(), o.more.end());
+  require(o.csv.empty() != o.tsv.empty(), "give --csv or --tsv");
+  require(o.name.empty() || o.csv.size() == 1, "--name names the series of one --csv file");
   require(o.overwrite || !path_exists(o.out), "{}: exists; give --overwrite to replace it", o.out);
   const Split split = Split::parse(o.split);
   std::vector<RawSeries> raw;
   int64_t bad = 0;
-  if (!o.tsv.empty()) {
-    raw = read_series_tsv(o.tsv, [&](const std::string& line) {
-      warn("{}", line);
-      ++bad;
-    });
-  }
+  const std::function<void(const std::string&)> leave_out = [&](const std::string& line) {
+    warn("{}", line);
+    ++bad;
+  };
+  if (!o.tsv.empty()) raw = read_series_tsv(o.tsv, leave_out);
   for (const std::string& path : o.csv) raw.push_back(read_csv(path, {o.freq, o.columns}));
-  const SeriesSet set = SeriesSet::make(std::move(raw), split);
+  if (!o.name.empty()) raw[0].name = o.name;
+  const SeriesSet set = SeriesSet::make(std::move(raw), split, o.tsv.empty() ? nullptr : leave_out);
   set.write(o.out);
   int64_t values = 0, missing = 0;
   for (int64_t i = 0; i < set.size(); ++i) {
@@ -60,7 +65,7 @@ int import_timeseries(Arguments& arguments) {
   }
   if (set.size() > 10) fmt::print(".. and {} more\n", set.size() - 10);
   fmt::print("{}: {} series, {} values, {} missing{}\n", o.out, set.size(), values, missing,
-             bad > 0 ? fmt::format(", {} bad lines left out", bad) : "");
+             bad > 0 ? fmt::format(", {} bad series left out", bad) : "");
   return kDone;
 }
 

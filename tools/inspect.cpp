@@ -1,5 +1,5 @@
-// Shows what a data set, model, checkpoint or run folder holds: format, attributes, configuration, every dataset with type,
-// shape and range of values. All hashes are verified on the way.
+// Shows what a data set, model, checkpoint or run folder holds: format, attributes, configuration, every
+// dataset with type, shape and range of values. All hashes are verified on the way.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -31,8 +31,8 @@ struct InspectOptions {
 float from_half(uint16_t h) {
   const int exponent = h >> 10 & 31, mantissa = h & 1023;
   const float magnitude = exponent == 31 ? (mantissa ? NAN : INFINITY)
-                          : exponent    ? std::ldexp(float(1024 + mantissa), exponent - 25)
-                                        : std::ldexp(float(mantissa), -24);
+                          : exponent     ? std::ldexp(float(1024 + mantissa), exponent - 25)
+                                         : std::ldexp(float(mantissa), -24);
   return h & 0x8000 ? -magnitude : magnitude;
 }
 
@@ -60,18 +60,30 @@ void add_all(const char* bytes, uint64_t n, ValueRange& range, Convert&& convert
 void add_all(ElementType type, const char* bytes, uint64_t n, ValueRange& range) {
   const auto same = [](auto x) { return x; };
   switch (type) {
-    case ElementType::f32: return add_all<float>(bytes, n, range, same);
-    case ElementType::f64: return add_all<double>(bytes, n, range, same);
-    case ElementType::bf16: return add_all<bf16>(bytes, n, range, [](bf16 x) { return to_float(x); });
-    case ElementType::f16: return add_all<uint16_t>(bytes, n, range, from_half);
-    case ElementType::i8: return add_all<int8_t>(bytes, n, range, same);
-    case ElementType::i16: return add_all<int16_t>(bytes, n, range, same);
-    case ElementType::i32: return add_all<int32_t>(bytes, n, range, same);
-    case ElementType::i64: return add_all<int64_t>(bytes, n, range, same);
-    case ElementType::u8: return add_all<uint8_t>(bytes, n, range, same);
-    case ElementType::u16: return add_all<uint16_t>(bytes, n, range, same);
-    case ElementType::u32: return add_all<uint32_t>(bytes, n, range, same);
-    case ElementType::u64: return add_all<uint64_t>(bytes, n, range, same);
+    case ElementType::f32:
+      return add_all<float>(bytes, n, range, same);
+    case ElementType::f64:
+      return add_all<double>(bytes, n, range, same);
+    case ElementType::bf16:
+      return add_all<bf16>(bytes, n, range, [](bf16 x) { return to_float(x); });
+    case ElementType::f16:
+      return add_all<uint16_t>(bytes, n, range, from_half);
+    case ElementType::i8:
+      return add_all<int8_t>(bytes, n, range, same);
+    case ElementType::i16:
+      return add_all<int16_t>(bytes, n, range, same);
+    case ElementType::i32:
+      return add_all<int32_t>(bytes, n, range, same);
+    case ElementType::i64:
+      return add_all<int64_t>(bytes, n, range, same);
+    case ElementType::u8:
+      return add_all<uint8_t>(bytes, n, range, same);
+    case ElementType::u16:
+      return add_all<uint16_t>(bytes, n, range, same);
+    case ElementType::u32:
+      return add_all<uint32_t>(bytes, n, range, same);
+    case ElementType::u64:
+      return add_all<uint64_t>(bytes, n, range, same);
   }
 }
 
@@ -88,15 +100,16 @@ std::string range_of(const FileReader& file, const DatasetInfo& d) {
       hash.add(bytes.data(), n);
       add_all(d.type, bytes.data(), n / size_of(d.type), range);
     }
-    require(!d.xxh64 || hash.value() == *d.xxh64, "{}: {}: is damaged (xxh64 is {}, expected {})", file.path(), d.name,
-            hex(hash.value()), hex(d.xxh64.value_or(0)));
+    require(!d.xxh64 || hash.value() == *d.xxh64, "{}: {}: is damaged (xxh64 is {}, expected {})", file.path(),
+            d.name, hex(hash.value()), hex(d.xxh64.value_or(0)));
   } else {
     bytes.resize(d.bytes);
     file.read_all(d, bytes.data());
     add_all(d.type, bytes.data(), d.elements, range);
   }
   if (range.count == 0) return range.nan ? "all NaN" : "";
-  std::string text = fmt::format("min {:.6g}  mean {:.6g}  max {:.6g}", range.low, range.sum / double(range.count), range.high);
+  std::string text = fmt::format("min {:.6g}  mean {:.6g}  max {:.6g}", range.low,
+                                 range.sum / double(range.count), range.high);
   return range.nan ? text + fmt::format("  {} NaN", range.nan) : text;
 }
 
@@ -122,7 +135,8 @@ void show_dataset(const FileReader& file, const std::string& name, bool values) 
     file.verify(name);
   }
   const std::string attributes = attributes_of(file, name);
-  fmt::print("  {:<36} {:<5} {:<18} {}{}\n", one_line(name, 200), name_of(d.type), d.shape_str(), note, attributes);
+  fmt::print("  {:<36} {:<5} {:<18} {}{}\n", one_line(name, 200), name_of(d.type), d.shape_str(), note,
+             attributes);
 }
 
 void show_group(const FileReader& file, const std::string& group, bool values, int depth) {
@@ -158,15 +172,16 @@ void show_file(const std::string& path, bool values) {
 void show_checkpoint(const std::string& path, bool values) {
   check_checkpoint(path, values);
   const Json manifest = Json::parse(read_file(join_path(path, "MANIFEST.json"), 64 << 20), path);
-  fmt::print("{}: checkpoint of step {}, {} rank(s), complete\n", path, manifest.get_int("step"), manifest.get_int("world"));
+  fmt::print("{}: checkpoint of step {}, {} rank(s), complete\n", path, manifest.get_int("step"),
+             manifest.get_int("world"));
   for (const Json& f : manifest.at("files").items()) show_file(join_path(path, f.get_string("name")), values);
 }
 
 void show_run(const std::string& path, bool values) {
   const std::string checkpoints = join_path(path, "checkpoints"), model = join_path(path, "model.h5");
   const std::vector<uint64_t> steps = list_checkpoints(checkpoints);
-  require(!steps.empty() || path_exists(model), "{}: is neither a run folder nor a checkpoint: no model.h5, no checkpoints, no MANIFEST.json",
-          path);
+  require(!steps.empty() || path_exists(model),
+          "{}: is neither a run folder nor a checkpoint: no model.h5, no checkpoints, no MANIFEST.json", path);
   for (uint64_t step : steps) {
     const std::string at = join_path(checkpoints, checkpoint_name(step));
     check_checkpoint(at, values);
@@ -176,7 +191,8 @@ void show_run(const std::string& path, bool values) {
 }
 
 int inspect(Arguments& arguments) {
-  const auto options = parse_options<InspectOptions>(arguments, "Shows what a file, a checkpoint or a run folder of ours holds.");
+  const auto options = parse_options<InspectOptions>(
+      arguments, "Shows what a file, a checkpoint or a run folder of ours holds.");
   if (!is_directory(options.path)) {
     show_file(options.path, options.values);
   } else if (path_exists(join_path(options.path, "MANIFEST.json"))) {

@@ -82,6 +82,9 @@ def main():
         put("tokens", tokens.numpy())
         put("losses", losses)
         put("grad_norms", norms)
+        file.attrs["format"] = np.bytes_("modrwkv.golden")
+        file.attrs["format_major"] = np.uint32(1)
+        file.attrs["format_minor"] = np.uint32(0)
         whole = {"vocab": VOCAB, "layers": LAYERS, "width": WIDTH, "head_size": HEAD, "steps": STEPS, "batch": BATCH, "time": TIME}
         for name, value in whole.items():
             file.attrs[name] = np.int64(value)

@@ -82,7 +82,9 @@ void write_common(const std::string& temporary, const CheckpointData& data) {
   file.write_blob("/config/json", Json::parse(data.config_json, path + ": configuration").canonical());
   file.write_blob("/train/json", Json::parse(data.train_json, path + ": options").canonical());
   TrainState state = data.state;
-  each_attribute(state, [&](const char* object, const char* name, auto& value) { file.set_attribute(object, name, value); });
+  each_attribute(state, [&](const char* object, const char* name, auto& value) {
+    file.set_attribute(object, name, value);
+  });
   file.write_vector("/state/data/carry", state.carry);
   for (const auto& [name, value] : state.extra) file.set_attribute("/state/extra", name, value);
 
@@ -106,8 +108,8 @@ void write_shard(const std::string& temporary, const CheckpointData& data, int r
   std::vector<uint64_t> rows;
   uint64_t size = 0, before = 0;
   for (const FlatRange& r : ranges) {
-    require(before <= r.begin && r.begin <= r.end && r.end <= data.map.total, "{}: range [{}, {}) is out of order or beyond {}", path,
-            r.begin, r.end, data.map.total);
+    require(before <= r.begin && r.begin <= r.end && r.end <= data.map.total,
+            "{}: range [{}, {}) is out of order or beyond {}", path, r.begin, r.end, data.map.total);
     rows.insert(rows.end(), {r.begin, r.end});
     size += r.end - r.begin;
     before = r.end;
@@ -119,8 +121,8 @@ void write_shard(const std::string& temporary, const CheckpointData& data, int r
   file.set_attribute("/flat", "step", data.state.step);
   file.write("/flat/ranges", ElementType::u64, {ranges.size(), 2}, rows.data());
   const auto put = [&](const char* name, const Tensor& t) {
-    require(t.defined() && t.rank() == 1 && uint64_t(t.numel()) == size, "{}: /flat/{}: buffer is {}, the ranges hold {} elements", path,
-            name, t.str(), size);
+    require(t.defined() && t.rank() == 1 && uint64_t(t.numel()) == size,
+            "{}: /flat/{}: buffer is {}, the ranges hold {} elements", path, name, t.str(), size);
     require((t.dtype() == DType::f32 || t.dtype() == DType::f64) && t.dtype() == data.master.dtype(),
             "{}: /flat/{}: element type is {}, expected f32 or f64 for all", path, name, name_of(t.dtype()));
     file.write(std::string("/flat/") + name, t);
@@ -133,27 +135,37 @@ void write_shard(const std::string& temporary, const CheckpointData& data, int r
 }
 
 std::string commit_checkpoint(const std::string& folder, const CheckpointData& data, int world) {
-  const std::string final_path = join_path(folder, checkpoint_name(data.state.step)), temporary = final_path + ".tmp";
+  const std::string final_path = join_path(folder, checkpoint_name(data.state.step)),
+                    temporary = final_path + ".tmp";
   std::vector<std::string> names{kCommonFile};
   for (int r = 0; r < world; ++r) names.push_back(shard_name(r, world));
   Json files = Json::array();
   for (const std::string& name : names) {
     const std::string path = join_path(temporary, name);
-    files.push(Json::object().set("name", name).set("bytes", file_bytes(path)).set("xxh64", hex(xxh64_of_file(path))));
+    files.push(
+        Json::object().set("name", name).set("bytes", file_bytes(path)).set("xxh64", hex(xxh64_of_file(path))));
   }
   const std::string config = Json::parse(data.config_json).canonical();
   Json manifest = Json::object();
-  manifest.set("format", "modrwkv.checkpoint").set("major", 1).set("minor", 0).set("step", data.state.step).set("world", world);
-  manifest.set("files", files).set("flat_total", data.map.total).set("config_hash", hex(xxh64(config.data(), config.size())));
+  manifest.set("format", "modrwkv.checkpoint")
+      .set("major", 1)
+      .set("minor", 0)
+      .set("step", data.state.step)
+      .set("world", world);
+  manifest.set("files", files)
+      .set("flat_total", data.map.total)
+      .set("config_hash", hex(xxh64(config.data(), config.size())));
   manifest.set("dataset_hash", hex(data.state.dataset_hash)).set("time", int64_t(time(nullptr)));
   write_file(join_path(temporary, kManifestFile), manifest.pretty());
   sync_directory(temporary);
-  if (path_exists(final_path)) {  // saved again after a resume: exchanged, so that there is always one of the two
+  if (path_exists(
+          final_path)) {  // saved again after a resume: exchanged, so that there is always one of the two
     if (renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, final_path.c_str(), RENAME_EXCHANGE) == 0) {
       sync_directory(folder);
       trash(temporary);
     } else {
-      require(errno == EINVAL || errno == ENOSYS, "{}: cannot rename to {}: {}", temporary, final_path, strerror(errno));
+      require(errno == EINVAL || errno == ENOSYS, "{}: cannot rename to {}: {}", temporary, final_path,
+              strerror(errno));
       trash(final_path);
       rename_path(temporary, final_path);
     }
@@ -213,7 +225,8 @@ void clean_checkpoints(const std::string& folder) {
     const bool old = stat(path.c_str(), &s) == 0 && time(nullptr) - s.st_mtime > 24 * 3600;
     const bool complete = path_exists(join_path(path, kManifestFile));
     const std::string target = path.substr(0, path.size() - strlen(".tmp"));
-    const bool replaced = complete && path_exists(join_path(target, kManifestFile));  // commit was exchanging the two
+    const bool replaced =
+        complete && path_exists(join_path(target, kManifestFile));  // commit was exchanging the two
     if (replaced || (old && !complete)) remove_tree(path);
   }
 }

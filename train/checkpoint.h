@@ -1,12 +1,14 @@
-// Checkpoints (spec/files_and_scale.md sections 2.3 and 3): a directory that its MANIFEST.json, written last, commits.
+// Checkpoints (spec/files_and_scale.md sections 2.3 and 3): a directory that its MANIFEST.json, written last,
+// commits.
 //
 //     CHECKPOINTS/step_00012000/common.h5                 configuration, counters, place in the data
 //                               shard_00000_of_00008.h5   element ranges of the flat master weights and moments
 //                               MANIFEST.json             names, sizes and hashes of the files
 //
-// Flat order: trained tensors sorted by name, each padded with zeros to a multiple of 64 elements. A shard says which ranges of
-// that order it holds, so that any number of ranks can load what any other number has saved. Loading checks sizes always,
-// and hashes up to 20 GB or when asked. Errors name the checkpoint and file; a damaged one never counts as the newest.
+// Flat order: trained tensors sorted by name, each padded with zeros to a multiple of 64 elements. A shard says
+// which ranges of that order it holds, so that any number of ranks can load what any other number has saved.
+// Loading checks sizes always, and hashes up to 20 GB or when asked. Errors name the checkpoint and file; a
+// damaged one never counts as the newest.
 #pragma once
 #include <functional>
 #include <map>
@@ -61,19 +63,22 @@ struct CheckpointData {
   std::string train_json;   // all options of the run
   TrainState state;
   FlatMap map;
-  // Ranges of the flat order that this rank holds, ascending; their elements stand back to back in the buffers. Empty: all.
+  // Ranges of the flat order that this rank holds, ascending; their elements stand back to back in the buffers.
+  // Empty: all.
   std::vector<FlatRange> ranges;
-  Tensor master, m, v;  // [S], f32 or f64, all of one type
-  Tensor ema;           // the same, or undefined
+  Tensor master, m, v;              // [S], f32 or f64, all of one type
+  Tensor ema;                       // the same, or undefined
   std::vector<NamedTensor> frozen;  // parameters that do not train, in their stored types
 };
 
 // ---------------------------------------------------------------- saving
 
-// One rank: writes all of CHECKPOINTS/step_X and returns its path. Nothing that is there is harmed by a failure.
+// One rank: writes all of CHECKPOINTS/step_X and returns its path. Nothing that is there is harmed by a
+// failure.
 std::string save_checkpoint(const std::string& folder, const CheckpointData& data);
 
-// The same in the steps that several ranks take between barriers: rank 0 begins, everyone writes its shard, rank 0 commits.
+// The same in the steps that several ranks take between barriers: rank 0 begins, everyone writes its shard,
+// rank 0 commits.
 std::string begin_checkpoint(const std::string& folder, uint64_t step);  // path of step_X.tmp, empty
 void write_common(const std::string& temporary, const CheckpointData& data);
 void write_shard(const std::string& temporary, const CheckpointData& data, int rank, int world);
@@ -81,8 +86,8 @@ std::string commit_checkpoint(const std::string& folder, const CheckpointData& d
 
 struct KeepRule {
   int last = 3;
-  uint64_t every = 0;           // multiples of it stay; 0: none
-  std::set<uint64_t> always;    // the best one, the one the run started from
+  uint64_t every = 0;         // multiples of it stay; 0: none
+  std::set<uint64_t> always;  // the best one, the one the run started from
 };
 void remove_old_checkpoints(const std::string& folder, const KeepRule& keep);
 // At the start of a run: what a crash has left half deleted (*.trash), and half written for more than a day.
@@ -95,16 +100,20 @@ struct LoadOptions {
   int rank = 0, world = 1;     // loads flat_slice(total, rank, world)
 };
 
-std::string checkpoint_name(uint64_t step);             // "step_00012000"
-std::vector<uint64_t> list_checkpoints(const std::string& folder);  // committed steps, ascending; not yet validated
-void check_checkpoint(const std::string& path, std::optional<bool> verify = std::nullopt);  // all of it, but loads no buffers
+std::string checkpoint_name(uint64_t step);  // "step_00012000"
+std::vector<uint64_t> list_checkpoints(
+    const std::string& folder);  // committed steps, ascending; not yet validated
+void check_checkpoint(const std::string& path,
+                      std::optional<bool> verify = std::nullopt);  // all of it, but loads no buffers
 CheckpointData load_checkpoint(const std::string& path, const LoadOptions& options = {});
-// The newest checkpoint that loads. What does not is told to `report`, one line each; where none does, throws the first of
-// these lines. Nothing where the folder holds no checkpoint.
-std::optional<CheckpointData> load_newest_checkpoint(const std::string& folder, const LoadOptions& options = {},
-                                                     const std::function<void(const std::string&)>& report = {});
+// The newest checkpoint that loads. What does not is told to `report`, one line each; where none does, throws
+// the first of these lines. Nothing where the folder holds no checkpoint.
+std::optional<CheckpointData> load_newest_checkpoint(
+    const std::string& folder, const LoadOptions& options = {},
+    const std::function<void(const std::string&)>& report = {});
 
 // Throws one line about the first tensor or configuration key in which the checkpoint differs from the model.
-void require_same_model(const std::string& path, const CheckpointData& data, const std::string& config_json, const FlatMap& map);
+void require_same_model(const std::string& path, const CheckpointData& data, const std::string& config_json,
+                        const FlatMap& map);
 
 }  // namespace modrwkv

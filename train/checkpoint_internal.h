@@ -11,7 +11,9 @@ namespace modrwkv {
 constexpr const char* kCommonFile = "common.h5";
 constexpr const char* kManifestFile = "MANIFEST.json";
 
-inline std::string shard_name(int rank, int world) { return fmt::format("shard_{:05}_of_{:05}.h5", rank, world); }
+inline std::string shard_name(int rank, int world) {
+  return fmt::format("shard_{:05}_of_{:05}.h5", rank, world);
+}
 
 // body(object, attribute, field) for every typed field of the state: one list serves both directions.
 template <class Body>

@@ -49,13 +49,15 @@ Manifest check_manifest(const std::string& path, std::optional<bool> verify) {
   std::vector<std::string> needed{kCommonFile};
   for (int r = 0; r < manifest.world; ++r) needed.push_back(shard_name(r, manifest.world));
   for (const std::string& name : needed) {
-    const bool named = std::any_of(entries.begin(), entries.end(), [&](const Entry& e) { return e.name == name; });
+    const bool named =
+        std::any_of(entries.begin(), entries.end(), [&](const Entry& e) { return e.name == name; });
     require(named, "{}: does not name {}", file, name);
   }
   uint64_t bytes = 0;
   for (const Entry& e : entries) {
     const std::string at = join_path(path, e.name);
-    require(e.name.find('/') == std::string::npos, "{}: names {}, which is outside the checkpoint", file, e.name);
+    require(e.name.find('/') == std::string::npos, "{}: names {}, which is outside the checkpoint", file,
+            e.name);
     require(path_exists(at), "{}: is missing", at);
     const uint64_t found = file_bytes(at);
     require(found == e.bytes, "{}: has {} bytes, expected {}", at, found, e.bytes);
@@ -89,8 +91,11 @@ void load_common(const std::string& path, const Manifest& manifest, CheckpointDa
   require(hex(xxh64(data.config_json.data(), data.config_json.size())) == manifest.config_hash,
           "{}: /config/json: is not the one the manifest names", file.path());
   data.train_json = file.read_blob("/train/json", 64 << 20);
-  each_attribute(data.state, [&](const char* object, const char* name, auto& value) { read_field(file, object, name, value); });
-  require(data.state.step == manifest.step, "{}: is of step {}, the manifest of step {}", file.path(), data.state.step, manifest.step);
+  each_attribute(data.state, [&](const char* object, const char* name, auto& value) {
+    read_field(file, object, name, value);
+  });
+  require(data.state.step == manifest.step, "{}: is of step {}, the manifest of step {}", file.path(),
+          data.state.step, manifest.step);
   data.state.carry = file.read_vector<int32_t>("/state/data/carry", {-1});
   if (file.is_group("/state/extra")) {
     for (const std::string& name : file.attributes("/state/extra")) {
@@ -104,10 +109,12 @@ void load_common(const std::string& path, const Manifest& manifest, CheckpointDa
   for (size_t i = 0; i < names.size(); ++i) counts.emplace_back(names[i], rows[2 * i + 1]);
   data.map = flat_map(counts);
   bool same = data.map.total == file.attribute_uint("/flat", "total") && data.map.total == manifest.flat_total;
-  for (size_t i = 0; i < names.size(); ++i) same = same && data.map.tensors[i].name == names[i] && data.map.tensors[i].begin == rows[2 * i];
+  for (size_t i = 0; i < names.size(); ++i)
+    same = same && data.map.tensors[i].name == names[i] && data.map.tensors[i].begin == rows[2 * i];
   require(same, "{}: /flat/map: is not the flat order of its tensors", file.path());
 
-  for (const std::string& name : file.list("/frozen")) data.frozen.push_back({name, file.read("/frozen/" + name), 0, false});
+  for (const std::string& name : file.list("/frozen"))
+    data.frozen.push_back({name, file.read("/frozen/" + name), 0, false});
 }
 
 struct Shard {
@@ -134,14 +141,15 @@ Shard open_shard(const std::string& path, int rank, const Manifest& manifest) {
   uint64_t size = 0, before = 0;
   for (size_t i = 0; i < rows.size(); i += 2) {
     require(before <= rows[i] && rows[i] <= rows[i + 1] && rows[i + 1] <= manifest.flat_total,
-            "{}: /flat/ranges: [{}, {}) is out of order or beyond {}", file.path(), rows[i], rows[i + 1], manifest.flat_total);
+            "{}: /flat/ranges: [{}, {}) is out of order or beyond {}", file.path(), rows[i], rows[i + 1],
+            manifest.flat_total);
     shard.ranges.push_back({rows[i], rows[i + 1]});
     size += rows[i + 1] - rows[i];
     before = rows[i + 1];
   }
   shard.master = file.info("/flat/master", {std::nullopt, {int64_t(size)}});
-  require(shard.master.type == ElementType::f32 || shard.master.type == ElementType::f64, "{}: /flat/master: holds {}, expected f32 or f64",
-          file.path(), name_of(shard.master.type));
+  require(shard.master.type == ElementType::f32 || shard.master.type == ElementType::f64,
+          "{}: /flat/master: holds {}, expected f32 or f64", file.path(), name_of(shard.master.type));
   shard.m = file.info("/flat/m", {shard.master.type, {int64_t(size)}});
   shard.v = file.info("/flat/v", {shard.master.type, {int64_t(size)}});
   if (file.has("/flat/ema")) shard.ema = file.info("/flat/ema", {shard.master.type, {int64_t(size)}});
@@ -152,11 +160,12 @@ Shard open_shard(const std::string& path, int rank, const Manifest& manifest) {
 void check_tiling(const std::string& path, const std::vector<Shard>& shards, uint64_t total) {
   std::vector<FlatRange> all;
   for (const Shard& s : shards) all.insert(all.end(), s.ranges.begin(), s.ranges.end());
-  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
+  std::sort(all.begin(), all.end(),
+            [](const auto& a, const auto& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
   uint64_t at = 0;
   for (const FlatRange& r : all) {
-    require(r.begin == at, "{}: the shards hold elements [{}, {}) {}", path, std::min(r.begin, at), std::max(r.begin, at),
-            r.begin > at ? "nowhere" : "twice");
+    require(r.begin == at, "{}: the shards hold elements [{}, {}) {}", path, std::min(r.begin, at),
+            std::max(r.begin, at), r.begin > at ? "nowhere" : "twice");
     at = r.end;
   }
   require(at == total, "{}: the shards hold elements [{}, {}) nowhere", path, at, total);
@@ -174,7 +183,8 @@ std::vector<Shard> open_shards(const std::string& path, const Manifest& manifest
   return shards;
 }
 
-void load_flat(const std::string& path, const Manifest& manifest, const LoadOptions& options, CheckpointData& data) {
+void load_flat(const std::string& path, const Manifest& manifest, const LoadOptions& options,
+               CheckpointData& data) {
   const std::vector<Shard> shards = open_shards(path, manifest);
   const FlatRange want = flat_slice(manifest.flat_total, options.rank, options.world);
   data.ranges = {want};
@@ -190,7 +200,8 @@ void load_flat(const std::string& path, const Manifest& manifest, const LoadOpti
     for (const FlatRange& r : shard.ranges) {
       const uint64_t begin = std::max(r.begin, want.begin), end = std::min(r.end, want.end);
       if (begin < end) {
-        const uint64_t from = (stored + begin - r.begin) * word, bytes = (end - begin) * word, to = (begin - want.begin) * word;
+        const uint64_t from = (stored + begin - r.begin) * word, bytes = (end - begin) * word,
+                       to = (begin - want.begin) * word;
         const auto get = [&](const DatasetInfo& d, const Tensor& t) {
           shard.file->read_bytes(d, from, bytes, static_cast<char*>(t.raw()) + to);
         };
@@ -214,13 +225,14 @@ std::string difference(const Json& saved, const Json& ours, const std::string& p
       if (!inner.empty()) return inner;
     }
     for (const auto& member : saved.members()) {
-      if (!ours.find(member.first)) return fmt::format("has configuration key {}{}, which this model has not", prefix, member.first);
+      if (!ours.find(member.first))
+        return fmt::format("has configuration key {}{}, which this model has not", prefix, member.first);
     }
     return "";
   }
   if (saved == ours) return "";
-  return fmt::format("has {} = {}, this model has {}", prefix.substr(0, prefix.size() - !prefix.empty()), saved.dump().substr(0, 80),
-                     ours.dump().substr(0, 80));
+  return fmt::format("has {} = {}, this model has {}", prefix.substr(0, prefix.size() - !prefix.empty()),
+                     saved.dump().substr(0, 80), ours.dump().substr(0, 80));
 }
 
 }  // namespace
@@ -259,15 +271,19 @@ std::optional<CheckpointData> load_newest_checkpoint(const std::string& folder, 
   return std::nullopt;
 }
 
-void require_same_model(const std::string& path, const CheckpointData& data, const std::string& config_json, const FlatMap& map) {
-  const std::string config = difference(Json::parse(data.config_json, path), Json::parse(config_json, "configuration"));
+void require_same_model(const std::string& path, const CheckpointData& data, const std::string& config_json,
+                        const FlatMap& map) {
+  const std::string config =
+      difference(Json::parse(data.config_json, path), Json::parse(config_json, "configuration"));
   require(config.empty(), "{}: {}", path, config);
   const auto &saved = data.map.tensors, &ours = map.tensors;
   for (size_t i = 0; i < std::max(saved.size(), ours.size()); ++i) {
-    if (i >= saved.size() || (i < ours.size() && ours[i].name < saved[i].name)) fail("{}: has no tensor {}", path, ours[i].name);
-    if (i >= ours.size() || saved[i].name != ours[i].name) fail("{}: has tensor {}, which this model has not", path, saved[i].name);
-    require(saved[i].count == ours[i].count, "{}: tensor {} has {} elements, this model's has {}", path, saved[i].name, saved[i].count,
-            ours[i].count);
+    if (i >= saved.size() || (i < ours.size() && ours[i].name < saved[i].name))
+      fail("{}: has no tensor {}", path, ours[i].name);
+    if (i >= ours.size() || saved[i].name != ours[i].name)
+      fail("{}: has tensor {}, which this model has not", path, saved[i].name);
+    require(saved[i].count == ours[i].count, "{}: tensor {} has {} elements, this model's has {}", path,
+            saved[i].name, saved[i].count, ours[i].count);
   }
 }
 

@@ -13,6 +13,7 @@
 #include "models/forecaster.h"
 #include "ops/instance_norm.h"
 #include "ops/mse.h"
+#include "train/forecast_report.h"
 #include "train/loop.h"
 
 using namespace modrwkv;
@@ -102,8 +103,6 @@ class ForecastTask : public Task {
   }
 
   Module& model() override { return model_; }
-  const Forecaster& forecaster() const { return model_; }
-  const std::vector<ChannelSeries>& channels() const { return channels_; }
   std::string config_json() const override { return model_.config().to_json(); }
   uint64_t dataset_hash() const override { return set_hash_; }
   int64_t samples_per_epoch() const override { return training_.distinct(); }
@@ -160,6 +159,7 @@ int main(int argc, char** argv) {
       refuse_changed_options(o, before, o.loop.out + "/options.toml");
     });
     if (result.exit_code != kDone) return result.exit_code;
+    write_forecast_report(o.loop.out, set, o.loop.data, o.season, describe_options(o));
     fmt::print("{}\n", result.best.dump());
     return kDone;
   });
