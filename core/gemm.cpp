@@ -14,8 +14,8 @@
 namespace modrwkv {
 namespace {
 
-// Below this a product is done before a second thread has been woken.
-constexpr double kOneThreadFlops = 5e7;
+// Below this, some two milliseconds, a second thread may be late by more than it saves.
+constexpr double kOneThreadFlops = 2e8;
 
 std::atomic<int64_t> flops{0};
 std::atomic<bool> tf32{false};

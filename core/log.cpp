@@ -120,6 +120,7 @@ void Progress::update(int64_t done, std::string_view extra) {
   if (finished_) return;
   done_ = done;
   extra_ = extra;
+  current_ = false;
   const double now = output_.clock();
   if (now - samples_.back().time >= kRateWindow / 40) samples_.push_back({now, done});
   while (samples_.size() > 2 && now - samples_[1].time >= kRateWindow) samples_.pop_front();
@@ -129,7 +130,7 @@ void Progress::update(int64_t done, std::string_view extra) {
 void Progress::finish() {
   const std::lock_guard lock(mutex);
   if (finished_) return;
-  draw(output_.clock());
+  if (!current_) draw(output_.clock());
   if (visible_ && !is_quiet) {
     std::fputc('\n', output_.file);
     std::fflush(output_.file);
@@ -167,6 +168,7 @@ std::string Progress::line(double now) const {
 
 void Progress::draw(double now) {
   drawn_ = now;
+  current_ = true;
   if (is_quiet) return;
   std::string text = line(now);
   if (output_.columns > 0) {
@@ -184,6 +186,7 @@ void Progress::erase() {
   std::fputs("\r\x1b[K", output_.file);
   std::fflush(output_.file);
   visible_ = false;
+  current_ = false;
 }
 
 }  // namespace modrwkv

@@ -64,7 +64,8 @@ class Progress {
   int64_t total_, start_, done_;
   ProgressOutput output_;
   double begin_, drawn_;
-  bool finished_ = false, visible_ = false;
+  bool finished_ = false, visible_ = false,
+       current_ = false;  // current: the last line drawn tells the last state
   struct Sample {
     double time;
     int64_t done;

@@ -37,8 +37,10 @@ void convert(const Tensor& from, Tensor& to) {
     for_cuda_float("convert", to.dtype(), [&](auto t) {
       using From = decltype(f);
       using To = decltype(t);
-      simt::launch<convert_kernel<From, To>>({blocks(to.numel()), kThreads, 0, current_stream()}, from.data<From>(),
-                                             to.data<To>(), to.numel());
+      if constexpr (sizeof(From) != sizeof(To)) {  // equal types are copied, not converted
+        simt::launch<convert_kernel<From, To>>({blocks(to.numel()), kThreads, 0, current_stream()}, from.data<From>(),
+                                               to.data<To>(), to.numel());
+      }
     });
   });
 }

@@ -198,7 +198,11 @@ bool is_header(const std::vector<std::string_view>& fields) {
 
 std::vector<std::string> header_names(const std::vector<std::string_view>& fields) {
   std::vector<std::string> names;
-  for (const std::string_view f : fields) names.push_back(is_utf8(f) ? std::string(f) : latin1_to_utf8(f));
+  for (const std::string_view f : fields) {
+    names.push_back(is_utf8(f) ? std::string(f) : latin1_to_utf8(f));
+    for (char& c : names.back())
+      c = c == 0x7F || (c >= 0 && c < 0x20) ? ' ' : c;  // a quoted name may hold a line end
+  }
   return names;
 }
 

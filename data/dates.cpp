@@ -234,7 +234,7 @@ StepGuess infer_step(const std::vector<int64_t>& times) {
   for (int64_t i = 1; i < n; ++i) ++counts[times[size_t(i)] - times[size_t(i) - 1]];
   const auto most = std::max_element(counts.begin(), counts.end(),
                                      [](const auto& a, const auto& b) { return a.second < b.second; });
-  // The fewest irregular rows win; a plain distance before the calendar's steps.
+  // The fewest irregular rows win.
   StepGuess best;
   best.irregular = n;
   const auto offer = [&](const TimeStep& step) {
@@ -243,10 +243,13 @@ StepGuess infer_step(const std::vector<int64_t>& times) {
     for (size_t i = 1; i < size_t(n); ++i) irregular += add_steps(times[i - 1], step, 1) != times[i];
     if (irregular < best.irregular) best = {step, irregular};
   };
+  // On a tie the first wins: yearly stamps without a leap year between them are years, not 365 days.
+  const TimeStep months{month_number(times[1]) - month_number(times[0]), 'M'};
+  if (most->first >= 28 * kDay) offer(months);
   offer(from_seconds(most->first));
   if (best.irregular > 0) {
     offer({1, 'B'});
-    offer({month_number(times[1]) - month_number(times[0]), 'M'});
+    offer(months);
   }
   if (best.irregular * 10 > n - 1) best = {{}, best.irregular};
   return best;

@@ -16,8 +16,11 @@ constexpr double kDecay = 0.6065306597126334;  // e^(-1/2)
 namespace cpu {
 
 // One head of one sequence: pointers to its first element; step t is C elements further.
-// A head is worth a thread from some ten thousand state updates on.
-int64_t grain(const Wkv7Inputs& in) { return in.time() * in.head_size() * in.head_size() > (1 << 16) ? 0 : 1; }
+// All heads together are worth a second thread from some ten million state updates on.
+int64_t grain(const Wkv7Inputs& in) {
+  const int64_t heads = in.batch() * in.heads;
+  return heads * in.time() * in.head_size() * in.head_size() > (1 << 24) ? 0 : heads;
+}
 
 template <class T>
 struct Head {

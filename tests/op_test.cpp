@@ -28,7 +28,14 @@ Tensor home(const Tensor& t) { return t.to(kCpu).to(DType::f64); }
 
 // Runs fn forward and backward on inputs converted to `type` on `device`. An undefined dout is not differentiated.
 Pass run_op(const VariableFunction& fn, const std::vector<Tensor>& inputs, const std::vector<size_t>& fixed,
-            const std::vector<size_t>& wide, const std::vector<Tensor>& douts, DType type, Device device) {
+            const std::vector<size_t>& wide, const std::vector<Tensor>& douts, DType type, Device device,
+            bool shift = false) {
+  const auto place = [&](const Tensor& t) {
+    if (!shift) return t.to(device);
+    Tensor moved = Tensor::empty({t.numel() + 1}, t.dtype(), device).slice(1, t.numel() + 1).reshape(t.shape());
+    moved.copy_from(t);
+    return moved;
+  };
   std::vector<Variable> leaves;
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!inputs[i].defined()) {
@@ -37,7 +44,7 @@ Pass run_op(const VariableFunction& fn, const std::vector<Tensor>& inputs, const
     }
     const bool differentiate = is_float(inputs[i].dtype()) && !contains(fixed, i);
     const DType own = type == DType::bf16 && contains(wide, i) ? DType::f32 : type;
-    leaves.emplace_back((is_float(inputs[i].dtype()) ? inputs[i].to(own) : inputs[i]).to(device), differentiate);
+    leaves.emplace_back(place(is_float(inputs[i].dtype()) ? inputs[i].to(own) : inputs[i]), differentiate);
   }
   poison_new_memory(true);
   const std::vector<Variable> outputs = fn(leaves);
@@ -46,7 +53,7 @@ Pass run_op(const VariableFunction& fn, const std::vector<Tensor>& inputs, const
   for (size_t i = 0; i < outputs.size() && i < douts.size(); ++i) {
     if (!douts[i].defined() || !outputs[i].requires_grad()) continue;
     roots.push_back(outputs[i]);
-    gradients.push_back(douts[i].to(outputs[i].dtype()).to(device));
+    gradients.push_back(place(douts[i].to(outputs[i].dtype())));
   }
   if (!roots.empty()) backward(roots, gradients);
   poison_new_memory(false);
@@ -150,7 +157,7 @@ void expect_cuda_equals_cpu(const VariableFunction& fn, const std::vector<Tensor
     const Pass plain = run_op(fn, same, options.fixed, options.wide, douts, DType::f32, kCpu);
     for (const std::string& order : cuda::thread_orders()) {
       cuda::set_thread_order(order);
-      const Pass tested = run_op(fn, same, options.fixed, options.wide, douts, type, device);
+      const Pass tested = run_op(fn, same, options.fixed, options.wide, douts, type, device, options.unaligned);
       const auto compare = [&](const std::vector<Tensor>& a, const std::vector<Tensor>& p, const std::vector<Tensor>& b,
                                const char* what) {
         ASSERT_EQ(a.size(), b.size());

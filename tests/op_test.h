@@ -27,9 +27,10 @@ void expect_gradients(const VariableFunction& fn, const std::vector<Tensor>& inp
 // (3) CUDA (a GPU, or the emulator in every thread order) in f32 and bf16 against the CPU in f64 on the same inputs, rounded
 // to that type. The tolerance of each tensor is twice the error of the f32 CPU code, rounded to that type, plus a floor of 8
 // eps (f32) or half an eps (bf16); for bf16 times `roundings`, the number of intermediate results that the op keeps in bf16.
-// `fixed` inputs (by position) are not differentiated, `wide` ones stay f32 in a bf16 run.
+// `fixed` inputs (by position) are not differentiated, `wide` ones stay f32 in a bf16 run. `unaligned`: inputs and gradients start
+// one element behind a 16-byte boundary, so that kernels take their scalar path.
 struct CudaTest {
-  bool f32 = true, bf16 = true;
+  bool f32 = true, bf16 = true, unaligned = false;
   double roundings = 1;
   std::vector<size_t> fixed = {}, wide = {};
 };

@@ -66,6 +66,15 @@ TEST(Activation, CudaEqualsCpu) {
   }
 }
 
+TEST(Activation, UnalignedInputsTakeTheScalarPath) {
+  const Tensor x = random_tensor({70}, 1, 2), gate = random_tensor({70}, 2, 2);
+  for (const Case& c : kUnary) {
+    SCOPED_TRACE(c.name);
+    expect_cuda_equals_cpu(of(c.op), {x}, {.unaligned = true, .roundings = 2});
+  }
+  expect_cuda_equals_cpu(gated, {x, gate}, {.unaligned = true});
+}
+
 TEST(Activation, UnalignedTensorsGiveTheSame) {
   if (!cuda::available()) GTEST_SKIP() << cuda::why_unavailable();
   for (const DType type : {DType::f32, DType::bf16}) {

@@ -1,5 +1,3 @@
-#include "data/csv.h"
-
 #include <zlib.h>
 
 #include <bit>
@@ -9,6 +7,7 @@
 #include <fstream>
 
 #include "core/error.h"
+#include "data/csv.h"
 #include "data/text_file.h"
 #include "tests/op_test.h"
 
@@ -19,7 +18,9 @@ namespace {
 
 const std::string kSample = "data/samples/nyc_hourly_2013.csv", kShared = "../shared/data/timeseries/";
 
-RawSeries parse(const std::string& text, const CsvOptions& options = {}) { return parse_csv(text, "x.csv", options); }
+RawSeries parse(const std::string& text, const CsvOptions& options = {}) {
+  return parse_csv(text, "x.csv", options);
+}
 
 // A file that goes away with the test.
 struct TemporaryFile {
@@ -60,9 +61,11 @@ TEST(Csv, SampleIsReadWhole) {
 }
 
 TEST(Csv, SeparatorsAndLineEnds) {
-  for (const char* text : {"date,a,b\n2013-01-01,1,2\n2013-01-02,3,-4e1\n", "date;a;b\r\n2013-01-01;1;2\r\n2013-01-02; 3 ;-4e1",
-                           "date\ta\tb\n\n2013-01-01\t1\t2\n2013-01-02\t+3\t-40\n\n", "\"date\",\"a\",\"b\"\n2013-01-01,\"1\",2\n2013-01-02,3,\"-40\"\n",
-                           "date,a,\"b\"\r\n\"2013-01-01\",1,2\r\n2013-01-02,3,-40\r\n"}) {
+  for (const char* text :
+       {"date,a,b\n2013-01-01,1,2\n2013-01-02,3,-4e1\n", "date;a;b\r\n2013-01-01;1;2\r\n2013-01-02; 3 ;-4e1",
+        "date\ta\tb\n\n2013-01-01\t1\t2\n2013-01-02\t+3\t-40\n\n",
+        "\"date\",\"a\",\"b\"\n2013-01-01,\"1\",2\n2013-01-02,3,\"-40\"\n",
+        "date,a,\"b\"\r\n\"2013-01-01\",1,2\r\n2013-01-02,3,-40\r\n"}) {
     const RawSeries s = parse(text);
     EXPECT_EQ(s.channels, (Names{"a", "b"})) << text;
     EXPECT_EQ(s.values[0], (Values{1, 3})) << text;
@@ -74,23 +77,29 @@ TEST(Csv, SeparatorsAndLineEnds) {
 }
 
 TEST(Csv, QuotedNames) {
-  const RawSeries s = parse("date,\"p, mbar\",\"say \"\"x\"\"\",\"two\nlines\"\n2013-01-01,1,2,3\n2013-01-02,1,z,3\n", {"", {"p, mbar", "two\nlines"}});
-  EXPECT_EQ(s.channels, (Names{"p, mbar", "two\nlines"}));
+  const RawSeries s =
+      parse("date,\"p, mbar\",\"say \"\"x\"\"\",\"two\nlines\"\n2013-01-01,1,2,3\n2013-01-02,1,z,3\n",
+            {"", {"p, mbar", "two lines"}});
+  EXPECT_EQ(s.channels, (Names{"p, mbar", "two lines"}));
   EXPECT_EQ(parse("d,\"say \"\"x\"\"\"\n2013-01-01,1\n").channels, (Names{"say \"x\""}));
   expect_error([] { parse("a,b\n1,\"2\n3,4\n"); }, "x.csv:2: a quote is not closed");
   expect_error([] { parse("a,b\n1,\"2\"x\n"); }, "x.csv:2: 'x' after a closing quote");
-  expect_error([] { parse("a,\"b\nc\"\n1,2\n1,z\n"); }, "x.csv:4: column b\nc: 'z' is not a number");  // lines are those of the file
+  expect_error([] { parse("a,\"b\nc\"\n1,2\n1,z\n"); },
+               "x.csv:4: column b c: 'z' is not a number");  // lines are those of the file
 }
 
 TEST(Csv, Headers) {
-  EXPECT_EQ(parse("1,2.5\n3,4\n").channels, (Names{"0", "1"}));                    // none
+  EXPECT_EQ(parse("1,2.5\n3,4\n").channels, (Names{"0", "1"}));                         // none
   EXPECT_EQ(parse("2013-01-01 00:00,2.5\n2013-01-01 01:00,4\n").channels, Names{"0"});  // none, but dates
-  EXPECT_EQ(parse("date,0\n2013-01-01,2.5\n").channels, Names{"0"});               // a number for a name
-  EXPECT_EQ(parse("0,1,2\n5,6,7\n").rows(), 1);                                    // positions
+  EXPECT_EQ(parse("date,0\n2013-01-01,2.5\n").channels, Names{"0"});                    // a number for a name
+  EXPECT_EQ(parse("0,1,2\n5,6,7\n").rows(), 1);                                         // positions
   EXPECT_EQ(parse("a\n1\n2\n").values[0], (Values{1, 2}));
   EXPECT_EQ(parse("3\n1\n2\n").values[0], (Values{3, 1, 2}));
   EXPECT_EQ(parse(",1\n,2\n").rows(), 2);  // the first cell may be missing
-  EXPECT_EQ(parse("date,t (\xB0" "C)\n2013-01-01,1\n").channels, Names{"t (°C)"});    // Latin-1
+  EXPECT_EQ(parse("date,t (\xB0"
+                  "C)\n2013-01-01,1\n")
+                .channels,
+            Names{"t (°C)"});  // Latin-1
   EXPECT_EQ(parse("date,t (°C)\n2013-01-01,1\n").channels, Names{"t (°C)"});
   expect_error([] { parse("a,b,a\n1,2,3\n"); }, "x.csv: two columns are called 'a'");
   expect_error([] { parse(""); }, "x.csv: is empty");
@@ -118,7 +127,8 @@ TEST(Csv, DayFirst) {
   EXPECT_EQ(format_time(s.start, true), "2013-01-11");
   EXPECT_EQ(s.step.str(), "D");
   EXPECT_EQ(format_time(parse("date,a\n11/1/2013,1\n11/2/2013,2\n").start, true), "2013-11-01");
-  expect_error([] { parse("date,a\n1/13/2013,1\n13/1/2013,2\n"); }, "x.csv:3: column date: '13/1/2013' has its day first, '1/13/2013' its month");
+  expect_error([] { parse("date,a\n1/13/2013,1\n13/1/2013,2\n"); },
+               "x.csv:3: column date: '13/1/2013' has its day first, '1/13/2013' its month");
 }
 
 TEST(Csv, MissingAndOddNumbers) {
@@ -131,13 +141,15 @@ TEST(Csv, MissingAndOddNumbers) {
   for (const char* bad : {"inf", "-inf", "1,5", "0x10", "1e5x", "--1", "+-1", "1 2", "?"}) {
     EXPECT_THROW(parse(std::string("a;b\n1;2\n1;") + bad + "\n"), Error) << bad;
   }
-  expect_error([] { parse("a,b\n1,1e39\n"); }, "x.csv:2: column b: '1e39' is beyond the range of 32-bit numbers");
+  expect_error([] { parse("a,b\n1,1e39\n"); },
+               "x.csv:2: column b: '1e39' is beyond the range of 32-bit numbers");
 }
 
 TEST(Csv, RefusalsNameFileLineAndColumn) {
   std::string text = "date,OT\n";
   for (int i = 0; i < 1041; ++i) text += "2013-01-01,1\n";
-  expect_error([&] { parse_csv(text + "2013-01-02,abc\n", "sales.csv"); }, "sales.csv:1043: column OT: 'abc' is not a number");
+  expect_error([&] { parse_csv(text + "2013-01-02,abc\n", "sales.csv"); },
+               "sales.csv:1043: column OT: 'abc' is not a number");
   expect_error([&] { parse("a,b,c\n1,2,3\n\n1,2\n"); }, "x.csv:4: 2 fields, expected 3");
   expect_error([&] { parse("a,b,c\n1,2\n"); }, "x.csv:2: 2 fields, expected 3");
   // What is shown is short, and has no control characters.
@@ -168,7 +180,9 @@ TEST(Csv, Frequency) {
 }
 
 TEST(TextFile, GzipIsToldByContent) {
-  const TemporaryFile packed("packed.csv", "date,a\n2013-01-01,1\n", true), marked("marked.csv", "\xEF\xBB\xBF" "a,b\n1,2\n");
+  const TemporaryFile packed("packed.csv", "date,a\n2013-01-01,1\n", true), marked("marked.csv",
+                                                                                   "\xEF\xBB\xBF"
+                                                                                   "a,b\n1,2\n");
   EXPECT_EQ(read_csv(packed.path).values[0], Values{1});
   EXPECT_EQ(read_csv(marked.path).channels, (Names{"a", "b"}));  // a byte order mark
   std::string cut;
@@ -182,7 +196,8 @@ TEST(TextFile, GzipIsToldByContent) {
   }
   std::string damaged = cut;
   for (size_t i = damaged.size() / 2; i < damaged.size() / 2 + 64; ++i) damaged[i] = char(damaged[i] ^ 0x55);
-  const TemporaryFile half("half.gz", std::string_view(cut).substr(0, cut.size() / 2)), broken("broken.gz", damaged);
+  const TemporaryFile half("half.gz", std::string_view(cut).substr(0, cut.size() / 2)),
+      broken("broken.gz", damaged);
   expect_error([&] { read_csv(half.path); }, half.path + ": the gzip data is cut off");
   expect_error([&] { read_csv(broken.path); }, broken.path + ": damaged gzip data");
 }
@@ -191,7 +206,10 @@ TEST(TextFile, RefusesWhatIsNoText) {
   using namespace std::string_view_literals;
   expect_error([] { read_text_file("no/such.csv"); }, "no/such.csv: cannot open: No such file");
   expect_error([] { read_text_file("data"); }, "data: cannot read");
-  const TemporaryFile zip("a.zip", "PK\x03\x04zzz"sv), h5("a.h5", "\x89HDF\r\n\x1a\n"sv), wide("wide.csv", "\xFF\xFE" "a\0"sv),
+  const TemporaryFile zip("a.zip", "PK\x03\x04zzz"sv), h5("a.h5", "\x89HDF\r\n\x1a\n"sv),
+      wide("wide.csv",
+           "\xFF\xFE"
+           "a\0"sv),
       binary("b.csv", "a,b\n1,\0\n"sv);
   expect_error([&] { read_text_file(zip.path); }, "zip archive");
   expect_error([&] { read_text_file(h5.path); }, "HDF5 file");
@@ -206,7 +224,9 @@ TEST(TextFile, RefusesWhatIsNoText) {
 
 TEST(TextFile, Utf8) {
   for (const char* good : {"", "abc", "°C", "€", "😀"}) EXPECT_TRUE(is_utf8(good)) << good;
-  for (const char* bad : {"\xB0", "\xC3", "\xC0\x80", "\xE0\x80\x80", "\xED\xA0\x80", "\xF5\x80\x80\x80", "\xE2\x82", "\x80"}) EXPECT_FALSE(is_utf8(bad));
+  for (const char* bad :
+       {"\xB0", "\xC3", "\xC0\x80", "\xE0\x80\x80", "\xED\xA0\x80", "\xF5\x80\x80\x80", "\xE2\x82", "\x80"})
+    EXPECT_FALSE(is_utf8(bad));
   EXPECT_EQ(latin1_to_utf8("m\xB2 \xE9"), "m² é");
   EXPECT_EQ(quoted_text("a\nb"), "'a?b'");
   EXPECT_EQ(quoted_text("\xE9"), "'?'");
@@ -226,7 +246,8 @@ TEST(SeriesTsv, BadLinesAreToldAndLeftOut) {
                            "h\tD\t\t,,\n"
                            "i\tM\t3560.0\t7\r\n");
   std::vector<std::string> bad;
-  const auto all = read_series_tsv(file.path, [&](const std::string& line) { bad.push_back(line.substr(file.path.size())); });
+  const auto all = read_series_tsv(
+      file.path, [&](const std::string& line) { bad.push_back(line.substr(file.path.size())); });
   ASSERT_EQ(all.size(), 4u);
   EXPECT_EQ(all[0].name, "a");
   EXPECT_EQ(all[0].step.str(), "h");
@@ -234,8 +255,10 @@ TEST(SeriesTsv, BadLinesAreToldAndLeftOut) {
   EXPECT_EQ(all[0].missing(), 1);
   EXPECT_EQ(all[2].start, kUnknownTime);
   EXPECT_EQ(all[3].values[0], Values{7});
-  EXPECT_EQ(bad, (Names{":4: 3 fields, expected name, frequency, start and values", ":5: unknown frequency 'x'; expected such as 10min h D W M",
-                        ":6: value 2: 'abc' is not a number", ":7: 'soon' is not a date", ":9: 'h' holds no value"}));
+  EXPECT_EQ(
+      bad, (Names{":4: 3 fields, expected name, frequency, start and values",
+                  ":5: unknown frequency 'x'; expected such as 10min h D W M",
+                  ":6: value 2: 'abc' is not a number", ":7: 'soon' is not a date", ":9: 'h' holds no value"}));
   const TemporaryFile none("n.tsv", "a,b\n1,2\n");
   expect_error([&] { read_series_tsv(none.path, [](const std::string&) {}); }, "holds no series");
 }
@@ -247,9 +270,12 @@ TEST(Csv, PublicSets) {
     const char *file, *step, *start;
     int64_t rows, channels;
   };
-  for (const Case& c : {Case{"ETTh1.csv", "h", "2016-07-01 00:00:00", 17420, 7}, {"ETTm2.csv.gz", "15min", "2016-07-01 00:00:00", 69680, 7},
-                        {"weather.csv.gz", "10min", "2020-01-01 00:10:00", 52696, 21}, {"WTH.csv.gz", "h", "2010-01-01 00:00:00", 35064, 12},
-                        {"exchange_rate.txt.gz", "", "", 7588, 8}, {"traffic_sensor0.csv.gz", "h", "2015-01-01 00:00:00", 17544, 1}}) {
+  for (const Case& c : {Case{"ETTh1.csv", "h", "2016-07-01 00:00:00", 17420, 7},
+                        {"ETTm2.csv.gz", "15min", "2016-07-01 00:00:00", 69680, 7},
+                        {"weather.csv.gz", "10min", "2020-01-01 00:10:00", 52696, 21},
+                        {"WTH.csv.gz", "h", "2010-01-01 00:00:00", 35064, 12},
+                        {"exchange_rate.txt.gz", "", "", 7588, 8},
+                        {"traffic_sensor0.csv.gz", "h", "2015-01-01 00:00:00", 17544, 1}}) {
     const RawSeries s = read_csv(kShared + "eval/" + c.file);
     EXPECT_EQ(s.rows(), c.rows) << c.file;
     EXPECT_EQ(int64_t(s.channels.size()), c.channels) << c.file;

@@ -1,5 +1,4 @@
 #include "data/dates.h"
-
 #include "tests/op_test.h"
 
 using namespace modrwkv;
@@ -8,9 +7,10 @@ using namespace modrwkv::testing;
 TEST(Dates, CommonForms) {
   // Seconds from Python's calendar.timegm.
   constexpr int64_t kMoment = 1357020000;  // 2013-01-01 06:00
-  for (const char* text : {"2013-01-01 06:00", "2013-01-01 06:00:00", "2013-01-01T06:00:00", "2013-01-01T06:00:00Z", "2013/1/1 6:00",
-                           "1/1/2013 6:00", "1/1/2013 6:00 AM", "1.1.2013 06:00", "1-1-2013 06:00:00.000", "2013-01-01T07:00:00+01:00",
-                           "2013-01-01 01:00-05:00", "20130101 06:00"}) {
+  for (const char* text :
+       {"2013-01-01 06:00", "2013-01-01 06:00:00", "2013-01-01T06:00:00", "2013-01-01T06:00:00Z",
+        "2013/1/1 6:00", "1/1/2013 6:00", "1/1/2013 6:00 AM", "1.1.2013 06:00", "1-1-2013 06:00:00.000",
+        "2013-01-01T07:00:00+01:00", "2013-01-01 01:00-05:00", "20130101 06:00"}) {
     EXPECT_EQ(parse_time(text), kMoment) << text;
   }
   EXPECT_EQ(parse_time("2016-07-01"), 1467331200);
@@ -22,14 +22,16 @@ TEST(Dates, CommonForms) {
 }
 
 TEST(Dates, RefusesWhatIsNone) {
-  for (const char* text : {"", "abc", "2013", "12.5", "2013-13-01", "2013-02-29", "2013-01-01 25:00", "2013-01-01 06:60", "2013-01-01x",
-                           "13/1/2013", "1/1/13", "2013-01-01 13:00 PM", "2013.12", "NaT", "-1"}) {
+  for (const char* text :
+       {"", "abc", "2013", "12.5", "2013-13-01", "2013-02-29", "2013-01-01 25:00", "2013-01-01 06:60",
+        "2013-01-01x", "13/1/2013", "1/1/13", "2013-01-01 13:00 PM", "2013.12", "NaT", "-1"}) {
     EXPECT_FALSE(parse_time(text).has_value()) << text;
   }
 }
 
 TEST(Dates, FormatsWhatItReads) {
-  for (const char* text : {"2013-01-31 06:00:00", "1969-12-31 23:59:59", "0001-01-01 00:00:00", "2400-02-29 12:00:01"}) {
+  for (const char* text :
+       {"2013-01-31 06:00:00", "1969-12-31 23:59:59", "0001-01-01 00:00:00", "2400-02-29 12:00:01"}) {
     EXPECT_EQ(format_time(parse_time(text).value()), text);
   }
   EXPECT_EQ(format_time(parse_time("2013-01-31").value(), true), "2013-01-31");
@@ -37,11 +39,15 @@ TEST(Dates, FormatsWhatItReads) {
 }
 
 TEST(Dates, StepsReadAndWrite) {
-  for (const char* text : {"", "s", "10min", "h", "6h", "D", "B", "W", "2W", "M", "3M", "Y"}) EXPECT_EQ(parse_step(text).str(), text);
-  for (const char* text : {"H", "1h", "60min", "60T", "hourly", "3600s"}) EXPECT_EQ(parse_step(text), parse_step("h")) << text;
-  for (const char* text : {"7D", "W-SUN", "weekly", "168h"}) EXPECT_EQ(parse_step(text), parse_step("W")) << text;
+  for (const char* text : {"", "s", "10min", "h", "6h", "D", "B", "W", "2W", "M", "3M", "Y"})
+    EXPECT_EQ(parse_step(text).str(), text);
+  for (const char* text : {"H", "1h", "60min", "60T", "hourly", "3600s"})
+    EXPECT_EQ(parse_step(text), parse_step("h")) << text;
+  for (const char* text : {"7D", "W-SUN", "weekly", "168h"})
+    EXPECT_EQ(parse_step(text), parse_step("W")) << text;
   EXPECT_EQ(parse_step("Q"), parse_step("3M"));
-  for (const char* text : {"m", "0h", "fortnight", "1.5h", "-1h", "h1"}) expect_error([&] { parse_step(text); }, "unknown frequency");
+  for (const char* text : {"m", "0h", "fortnight", "1.5h", "-1h", "h1"})
+    expect_error([&] { parse_step(text); }, "unknown frequency");
 }
 
 TEST(Dates, StepsForward) {

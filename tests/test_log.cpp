@@ -129,6 +129,19 @@ TEST(Log, RateAndTimeLeftFollowTheLastTwentySecondsAndLeaveOutTheWorkBeforeAResu
   EXPECT_NEAR(progress.rate(), 4, 1e-9);
 }
 
+TEST(Log, TheLastLineTellsTheMeanRateOfThisRunAlone) {
+  Screen screen;
+  {
+    Progress progress("train", 2000, "steps", 1000, screen.output(0));
+    now += 9;
+    progress.update(1100);
+    now += 91;
+    progress.update(2000);
+  }
+  const std::string text = screen.text();
+  EXPECT_EQ(text, "train  2000/2000 steps  100 %  10 steps/s  elapsed 1m40s\n");  // once, though finished twice
+}
+
 TEST(Log, OnATerminalOneLineIsRedrawnAndNeverWraps) {
   Screen screen;
   {

@@ -92,6 +92,11 @@ TEST(Plot, PointsStandWhereTheLabelsSay) {
       EXPECT_NEAR(runs[0][i].y, y.pixel(plot.series[0].y[i]), 0.5);
     }
     EXPECT_GT(runs[0][4].x, runs[0][0].x);
+    for (const auto& e : all) {  // the axis runs from the first x to the last
+      if (e.name != "line" || e.attributes.at("class") != "a" || e.number("y1") != e.number("y2")) continue;
+      EXPECT_NEAR(e.number("x1"), runs[0][0].x, 0.11);
+      EXPECT_NEAR(e.number("x2"), runs[0][4].x, 0.11);
+    }
     EXPECT_LT(runs[0][1].y, runs[0][0].y);  // larger is higher
   }
 }

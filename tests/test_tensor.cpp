@@ -56,15 +56,25 @@ TEST(Tensor, AddsMixedTypes) {
 TEST(Tensor, MovesToCudaAndBack) {
   if (!cuda::available()) GTEST_SKIP() << cuda::why_unavailable();
   const Device gpu{DeviceType::cuda, 0};
-  const Tensor x = random_tensor({1025}, 1).to(DType::f32);
-  const std::vector<float> before = x.to_vector<float>();
-  EXPECT_EQ(x.to(gpu).to_vector<float>(), before);
-  Tensor b = x.to(gpu).to(DType::bf16);
-  EXPECT_EQ(b.to(kCpu).to(DType::f32).to_vector<float>(), x.to(DType::bf16).to(DType::f32).to_vector<float>());
-  Tensor y = Tensor::full({1025}, 2.0, DType::f32, gpu);
-  y.add(b);
-  const std::vector<float> sum = y.to_vector<float>(), rounded = x.to(DType::bf16).to(DType::f32).to_vector<float>();
-  for (size_t i = 0; i < sum.size(); ++i) ASSERT_EQ(sum[i], 2.0f + rounded[i]);
+  const Tensor x = random_tensor({1025}, 1).to(DType::f32), y = random_tensor({1025}, 2).to(DType::f32);
+  for (const std::string& order : cuda::thread_orders()) {
+    cuda::set_thread_order(order);
+    EXPECT_EQ(x.to(gpu).to_vector<float>(), x.to_vector<float>());
+    const auto floats = [](const Tensor& t) { return t.to(kCpu).to(DType::f32).to_vector<float>(); };
+    EXPECT_EQ(floats(x.to(gpu).to(DType::bf16)), floats(x.to(DType::bf16)));
+    EXPECT_EQ(floats(x.to(DType::bf16).to(gpu).to(DType::f32)), floats(x.to(DType::bf16)));
+    for (const DType from : {DType::f32, DType::bf16}) {
+      for (const DType to : {DType::f32, DType::bf16}) {
+        Tensor here = y.to(to).clone(), there = here.to(gpu);
+        here.add(x.to(from));
+        there.add(x.to(from).to(gpu));
+        EXPECT_EQ(floats(there), floats(here)) << order << " " << name_of(from) << " -> " << name_of(to);
+      }
+    }
+    for (const DType type : {DType::f32, DType::bf16}) EXPECT_EQ(floats(Tensor::full({70}, -2.5, type, gpu)), std::vector<float>(70, -2.5f));
+    EXPECT_EQ(Tensor::full({70}, -7, DType::i32, gpu).to_vector<int32_t>(), std::vector<int32_t>(70, -7));
+  }
+  cuda::set_thread_order(cuda::thread_orders().front());
 }
 
 TEST(Memory, IsCountedByTagAndReused) {

@@ -1,6 +1,6 @@
 // Which kernels this process executed, and under which schedules: appended to $SIMT_COVERAGE at exit, one line
-// "kernel<TAB>source file<TAB>schedule" each. tools/kernel_coverage.sh compares them with what the objects contain.
-#include <cxxabi.h>
+// "kernel<TAB>source file<TAB>schedule" each. The kernel is the mangled name of KernelTag<K>, which is also the name of a
+// symbol in the object: tools/kernel_coverage.sh compares the two.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -16,22 +16,13 @@ namespace {
 std::mutex mutex;
 Kernel* first = nullptr;
 
-// The name as `nm -C` prints it for the type information of KernelTag<K>.
-std::string demangled(const char* symbol) {
-  int status = 0;
-  char* text = abi::__cxa_demangle(symbol, nullptr, nullptr, &status);
-  const std::string s = status == 0 ? text : symbol;
-  std::free(text);
-  return s;
-}
-
 void append_coverage() {
   const char* path = std::getenv("SIMT_COVERAGE");
   if (path == nullptr || *path == 0) return;
   std::string lines;
   for (const Kernel* k = first; k != nullptr; k = k->next) {
     for (int s = 0; s < kSchedules; ++s) {
-      if (k->schedules >> s & 1) lines += fmt::format("{}\t{}\t{}\n", demangled(k->symbol), k->file, name_of(Schedule(s)));
+      if (k->schedules >> s & 1) lines += fmt::format("{}\t{}\t{}\n", k->symbol, k->file, name_of(Schedule(s)));
     }
   }
   const int file = open(path, O_WRONLY | O_CREAT | O_APPEND, 0666);

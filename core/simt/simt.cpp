@@ -427,7 +427,8 @@ void* carve(Worker& w, size_t bytes, size_t alignment, const char* function, whe
   const size_t begin = (w.arena_used + kRedZone + alignment - 1) / alignment * alignment;
   const size_t end = begin + bytes;
   unpoison(w.arena + w.arena_used, end + kRedZone - w.arena_used);
-  memset(w.arena + w.arena_used, kRedByte, begin - w.arena_used);
+  const size_t marked = w.objects.empty() ? 0 : w.arena_used + kRedZone;  // the zone behind the previous object may tell
+  memset(w.arena + marked, kRedByte, begin - marked);
   memset(w.arena + begin, kPoison, bytes);
   memset(w.arena + end, kRedByte, kRedZone);
   poison(w.arena + w.arena_used, begin - w.arena_used);
