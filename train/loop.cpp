@@ -252,6 +252,8 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
     result.best = course.best;
     return result;
   }
+  note("{}; {:.2f} TFLOP of matrix products in {} steps", task.summary(),
+       3e-12 * task.flops_per_sample() * double(o.global_batch) * double(steps), steps);
   if (course.step > 0) note("{}: going on after step {}", o.out, course.step);
   const std::string metrics_file = join_path(o.out, "metrics.jsonl");
   MetricsWriter metrics = o.resume ? MetricsWriter::resume(metrics_file, course.step) : MetricsWriter::create(metrics_file);

@@ -64,6 +64,7 @@ class Task {
   virtual ~Task() = default;
   virtual Module& model() = 0;
   virtual std::string config_json() const = 0;  // of the model, for model files and checkpoints
+  virtual std::string summary() const = 0;      // one line about model and data, told when the run starts
   virtual uint64_t dataset_hash() const = 0;
   virtual int64_t samples_per_epoch() const = 0;
   virtual double flops_per_sample() const = 0;   // forward pass, matrix products

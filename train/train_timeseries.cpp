@@ -104,6 +104,10 @@ class ForecastTask : public Task {
 
   Module& model() override { return model_; }
   std::string config_json() const override { return model_.config().to_json(); }
+  std::string summary() const override {
+    return fmt::format("{} parameters, {} tokens a window, {} training windows", model_.parameter_count(), tokens_per_sample(),
+                       training_.distinct());
+  }
   uint64_t dataset_hash() const override { return set_hash_; }
   int64_t samples_per_epoch() const override { return training_.distinct(); }
   double flops_per_sample() const override { return model_.config().forward_flops(); }
@@ -151,10 +155,6 @@ int main(int argc, char** argv) {
     const Device device = prepare_device(o.loop);
     const SeriesSet set = SeriesSet::read(o.loop.data);
     ForecastTask task(o, set, device);
-    const double windows = double(o.loop.steps * o.loop.global_batch);
-    note("{} parameters, {} tokens a window, {} training windows, {:.2f} TFLOP of matrix products in {} steps",
-         task.model().parameter_count(), task.tokens_per_sample(), task.samples_per_epoch(), 3e-12 * windows * task.flops_per_sample(),
-         o.loop.steps);
     const RunResult result = run_training(o.loop, task, options_to_toml(o), [&](const std::string& before) {
       refuse_changed_options(o, before, o.loop.out + "/options.toml");
     });
