@@ -167,7 +167,7 @@ test-emu: setup ## every kernel in the emulator, in all thread orders, and which
 run-test-emu:
 	@rm -f build/emu/coverage
 	@SIMT_COVERAGE=build/emu/coverage tools/run_tests.sh $(filter %test_core %test_ops %test_simt,$(tests_built))
-	@tools/kernel_coverage.sh build/emu/obj build/emu/coverage
+	@tools/kernel_coverage.sh build/emu/obj build/emu/coverage ascending descending greedy
 
 bench: build/bin/bench ## tables of figures beside their bounds
 	@build/bin/bench
