@@ -42,7 +42,7 @@ struct VariableState {
   bool requires_grad = false;
   std::shared_ptr<Node> node;
   int output = 0;
-  Tensor grad;          // the buffer; its content counts only if has_grad
+  Tensor grad;  // the buffer; its content counts only if has_grad
   bool has_grad = false;
   bool buffer_fixed = false;
   bool promised = false;  // the buffer is being written by the running op
@@ -50,8 +50,8 @@ struct VariableState {
   std::function<void()> hook;
 };
 
-// A chain of a million nodes must not be destroyed by a million nested calls: a node that dies takes apart, in a loop,
-// every node that only it keeps alive.
+// A chain of a million nodes must not be destroyed by a million nested calls: a node that dies takes apart, in
+// a loop, every node that only it keeps alive.
 Node::~Node() {
   std::vector<std::shared_ptr<Node>> dying;
   const auto take = [&](Node& n) {
@@ -126,7 +126,8 @@ NoGrad::NoGrad() : before_(enabled) { enabled = false; }
 NoGrad::~NoGrad() { enabled = before_; }
 
 bool will_record(const std::vector<Variable>& inputs) {
-  return enabled && std::any_of(inputs.begin(), inputs.end(), [](const Variable& v) { return v.requires_grad(); });
+  return enabled &&
+         std::any_of(inputs.begin(), inputs.end(), [](const Variable& v) { return v.requires_grad(); });
 }
 
 // ---------------------------------------------------------------- engine
@@ -193,7 +194,8 @@ struct Engine {
       leaf.grad = owned && t.dtype() == accumulation_type(leaf.value.dtype()) ? t : Tensor();
       if (!leaf.grad.defined()) {
         const MemoryScope scope(MemoryTag::gradients);
-        leaf.grad = Tensor::empty(leaf.value.shape(), accumulation_type(leaf.value.dtype()), leaf.value.device());
+        leaf.grad =
+            Tensor::empty(leaf.value.shape(), accumulation_type(leaf.value.dtype()), leaf.value.device());
         leaf.grad.copy_from(t);
       }
     } else if (t.raw() != leaf.grad.raw()) {
@@ -204,7 +206,8 @@ struct Engine {
 
   static void run(const std::vector<Variable>& outputs, const std::vector<Tensor>& gradients, bool retain,
                   Redirect* redirect) {
-    require(outputs.size() == gradients.size(), "backward: {} outputs, {} gradients", outputs.size(), gradients.size());
+    require(outputs.size() == gradients.size(), "backward: {} outputs, {} gradients", outputs.size(),
+            gradients.size());
     const uint64_t pass = next_pass++;
     std::vector<std::shared_ptr<Node>> nodes;  // all that are reached; also the work list
     const auto reach = [&](const std::shared_ptr<Node>& n) {
@@ -221,11 +224,12 @@ struct Engine {
       require(v.requires_grad(), "backward: output {} does not depend on anything that requires a gradient", i);
       Tensor g = gradients[i];
       if (!g.defined()) {
-        require(v.value().numel() == 1, "backward: output {} is {}, a gradient must be given", i, v.value().str());
+        require(v.value().numel() == 1, "backward: output {} is {}, a gradient must be given", i,
+                v.value().str());
         g = Tensor::full(v.shape(), 1.0, v.dtype(), v.device());
       }
-      require(g.shape() == v.shape() && g.device() == v.device(), "backward: output {} is {}, its gradient {}", i,
-              v.value().str(), g.str());
+      require(g.shape() == v.shape() && g.device() == v.device(), "backward: output {} is {}, its gradient {}",
+              i, v.value().str(), g.str());
       if (v.state_->node) {
         Node::Output& o = v.state_->node->outputs[size_t(v.state_->output)];
         accumulate(o.grad, o.grad_owned, g, false, o.dtype);
@@ -260,8 +264,8 @@ struct Engine {
     g.in_place_ = redirect == nullptr;
     g.slots_.resize(n.inputs.size());
     if (reached) {
-      require(bool(n.backward), "backward: the graph of {} was freed by an earlier backward; pass retain = true there",
-              n.name);
+      require(bool(n.backward),
+              "backward: the graph of {} was freed by an earlier backward; pass retain = true there", n.name);
       const NoGrad scope;
       n.backward(g);
     }
@@ -315,7 +319,8 @@ Tensor Grads::write_as(int input, DType type) {
           node_->name, input);
   slot.owned = true;
   // A leaf with an empty buffer of its own is written in place.
-  if (in_place_ && e.leaf && e.leaf->buffer_fixed && !e.leaf->has_grad && !e.leaf->promised && e.leaf->grad.dtype() == type) {
+  if (in_place_ && e.leaf && e.leaf->buffer_fixed && !e.leaf->has_grad && !e.leaf->promised &&
+      e.leaf->grad.dtype() == type) {
     e.leaf->promised = true;
     return slot.tensor = e.leaf->grad;
   }
@@ -326,17 +331,18 @@ Tensor Grads::write_as(int input, DType type) {
 void Grads::give(int input, Tensor gradient) {
   const Edge& e = node_->inputs[size_t(input)];
   if (!e.wanted()) return;
-  require(gradient.shape() == e.shape && gradient.device() == e.device, "{}: gradient {} for input {} of shape {}",
-          node_->name, gradient.str(), input, e.shape.str());
+  require(gradient.shape() == e.shape && gradient.device() == e.device,
+          "{}: gradient {} for input {} of shape {}", node_->name, gradient.str(), input, e.shape.str());
   slots_[size_t(input)] = {std::move(gradient), false};
 }
 
-std::vector<Variable> record(const char* name, const std::vector<Tensor>& outputs, const std::vector<Variable>& inputs,
-                             BackwardFunction backward) {
+std::vector<Variable> record(const char* name, const std::vector<Tensor>& outputs,
+                             const std::vector<Variable>& inputs, BackwardFunction backward) {
   return Engine::record(name, outputs, inputs, std::move(backward));
 }
 
-Variable record(const char* name, const Tensor& output, const std::vector<Variable>& inputs, BackwardFunction backward) {
+Variable record(const char* name, const Tensor& output, const std::vector<Variable>& inputs,
+                BackwardFunction backward) {
   return Engine::record(name, {output}, inputs, std::move(backward))[0];
 }
 

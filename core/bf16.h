@@ -1,4 +1,5 @@
-// bfloat16 as one 16-bit word: the upper half of an IEEE float. Conversions round to nearest even; NaN stays NaN.
+// bfloat16 as one 16-bit word: the upper half of an IEEE float. Conversions round to nearest even; NaN stays
+// NaN.
 #pragma once
 #include <cstdint>
 #include <cstring>

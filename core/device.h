@@ -15,12 +15,12 @@ struct Device {
 };
 
 constexpr Device kCpu{};
-std::string to_string(Device device);           // "cpu", "cuda:0"
-Device parse_device(const std::string& text);   // throws on an unknown name, or when no such device can be used
+std::string to_string(Device device);          // "cpu", "cuda:0"
+Device parse_device(const std::string& text);  // throws on an unknown name, or when no such device can be used
 [[noreturn]] void fail_no_kernels();
 
-// Launchers (functions of namespace modrwkv::cuda defined in a .cu) are declared with this: a build without nvcc links
-// without them, and `run` refuses the call.
+// Launchers (functions of namespace modrwkv::cuda defined in a .cu) are declared with this: a build without
+// nvcc links without them, and `run` refuses the call.
 #define MODRWKV_LAUNCHER __attribute__((weak))
 
 // run(x.device(), cpu::layer_norm_forward, cuda::layer_norm_forward, args...)

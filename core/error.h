@@ -1,4 +1,5 @@
-// The one exception type, and the way to throw it: a message names the op or file, what came and what was expected.
+// The one exception type, and the way to throw it: a message names the op or file, what came and what was
+// expected.
 #pragma once
 #include <stdexcept>
 #include <string>

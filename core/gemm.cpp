@@ -54,7 +54,8 @@ void product(const Tensor& a, const Tensor& b, Tensor& c, GemmOptions o, const T
           o.trans_a ? "^T" : "", b.shape().str(), o.trans_b ? "^T" : "", c.shape().str());
   require(a.device() == b.device() && a.device() == c.device(), "gemm: A on {}, B on {}, C on {}",
           to_string(a.device()), to_string(b.device()), to_string(c.device()));
-  require(a.dtype() == b.dtype() && (c.dtype() == a.dtype() || (a.dtype() == DType::bf16 && c.dtype() == DType::f32)),
+  require(a.dtype() == b.dtype() &&
+              (c.dtype() == a.dtype() || (a.dtype() == DType::bf16 && c.dtype() == DType::f32)),
           "gemm: types {} x {} -> {}", name_of(a.dtype()), name_of(b.dtype()), name_of(c.dtype()));
   require(bias == nullptr || (!o.accumulate && bias->numel() == n && bias->device() == c.device()),
           "gemm: bias {} for C {}", bias ? bias->str() : "", c.str());
@@ -87,8 +88,8 @@ void product(const Tensor& a, const Tensor& b, Tensor& c, GemmOptions o, const T
     cuda::matmul(p, cuda::current_stream());
     return;
   }
-  require(bias == nullptr || bias->dtype() == c.dtype(), "gemm: bias is {}, C is {}", bias ? name_of(bias->dtype()) : "",
-          name_of(c.dtype()));
+  require(bias == nullptr || bias->dtype() == c.dtype(), "gemm: bias is {}, C is {}",
+          bias ? name_of(bias->dtype()) : "", name_of(c.dtype()));
   set_blas_threads(2.0 * double(m) * double(n) * double(k) < kOneThreadFlops ? 1 : threads());
   if (bias != nullptr) bias_rows(c, *bias, m, n);
   const auto ta = o.trans_a ? CblasTrans : CblasNoTrans, tb = o.trans_b ? CblasTrans : CblasNoTrans;
@@ -100,11 +101,11 @@ void product(const Tensor& a, const Tensor& b, Tensor& c, GemmOptions o, const T
       const T* pb = b.data<T>() + i * k * n;
       T* pc = c.data<T>() + i * m * n;
       if constexpr (sizeof(T) == 4) {
-        cblas_sgemm(CblasRowMajor, ta, tb, int(m), int(n), int(k), 1.0f, pa, int(ma.cols), pb, int(mb.cols), float(beta),
-                    pc, int(n));
+        cblas_sgemm(CblasRowMajor, ta, tb, int(m), int(n), int(k), 1.0f, pa, int(ma.cols), pb, int(mb.cols),
+                    float(beta), pc, int(n));
       } else {
-        cblas_dgemm(CblasRowMajor, ta, tb, int(m), int(n), int(k), 1.0, pa, int(ma.cols), pb, int(mb.cols), beta, pc,
-                    int(n));
+        cblas_dgemm(CblasRowMajor, ta, tb, int(m), int(n), int(k), 1.0, pa, int(ma.cols), pb, int(mb.cols),
+                    beta, pc, int(n));
       }
     }
   });

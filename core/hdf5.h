@@ -1,5 +1,5 @@
 // HDF5 files: a writer that commits or leaves nothing, and a reader for files that nobody trusts. Layouts and
-// rules: spec/files_and_scale.md sections 1 and 2.
+// rules: docs/data_formats.md.
 //
 // Datasets are contiguous, unfiltered and little-endian, each with an attribute xxh64 (XXH64, seed 0, of its
 // bytes). Bytes are moved by pread and pwrite; the library is asked for metadata only and never converts an
@@ -97,7 +97,7 @@ class Attribute {
   bool bits32 = false;  // stored as uint32
 };
 
-// Root attributes of every file of ours (section 2.0).
+// Root attributes of every file of ours.
 struct FileHeader {
   std::string format;  // "modrwkv.dataset", .model, .checkpoint, .shard, .state
   uint32_t major = 1, minor = 0;
@@ -160,9 +160,9 @@ class FileWriter {
   std::unique_ptr<Impl> impl_;
 };
 
-// Opens a file under the rules of section 2.4: no plugin, no link but hard ones, no external or virtual
-// storage, no filter but fletcher32, no allocation beyond the size of the file. Unknown datasets, groups and
-// attributes are ignored.
+// Opens a file under rules for files that nobody trusts: no plugin, no link but hard ones, no external or
+// virtual storage, no filter but fletcher32, no allocation beyond the size of the file. Unknown datasets,
+// groups and attributes are ignored.
 class FileReader {
  public:
   explicit FileReader(const std::string& path);

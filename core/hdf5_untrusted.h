@@ -1,4 +1,4 @@
-// FileReader's inside: the rules for files that nobody trusts (spec/files_and_scale.md section 2.4). Groups are
+// FileReader's inside: the rules for files that nobody trusts. Groups are
 // opened one by one by their own names, their links checked first; a dataset's storage, type and size are
 // checked before it is read.
 #pragma once

@@ -36,8 +36,8 @@ void count(const Block& b, int64_t sign) {
   }
 }
 
-// Freed blocks wait in bins of one size each, so that a training step, which repeats its sizes, allocates nothing.
-// Sizes are rounded up to an eighth of their power of two, which wastes at most 12.5 %.
+// Freed blocks wait in bins of one size each, so that a training step, which repeats its sizes, allocates
+// nothing. Sizes are rounded up to an eighth of their power of two, which wastes at most 12.5 %.
 struct CpuCache {
   std::mutex mutex;
   std::multimap<size_t, void*> free_blocks;

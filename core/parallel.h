@@ -1,8 +1,8 @@
 // CPU threads over rows. OpenMP and BLAS share one thread count.
 #pragma once
-#include <cstdint>
-
 #include <omp.h>
+
+#include <cstdint>
 
 namespace modrwkv {
 
@@ -10,10 +10,10 @@ void set_threads(int count);  // of this process; 0 means all cores of the machi
 int threads();
 void set_blas_threads(int count);  // of the products that follow; gemm chooses by their size
 
-// Calls body(begin, end) on disjoint ranges that cover [0, n). `grain` items are some ten microseconds of work; a second thread
-// is woken only where each gets 32 grains, because on a busy machine it may be late by more than it saves. grain 0: every item
-// is worth a thread.
-// The ranges depend on n, grain and the thread count alone.
+// Calls body(begin, end) on disjoint ranges that cover [0, n). `grain` items are some ten microseconds of work;
+// a second thread is woken only where each gets 32 grains, because on a busy machine it may be late by more
+// than it saves. grain 0: every item is worth a thread. The ranges depend on n, grain and the thread count
+// alone.
 template <class Body>
 void parallel_for(int64_t n, int64_t grain, Body&& body) {
   if (n <= 0) return;

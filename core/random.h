@@ -1,6 +1,6 @@
-// Counter-based random numbers: Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
-// A number is a pure function of (seed, purpose, step, sample, position), so that it is the same on CPU and CUDA, at any
-// rank count and after any restart.
+// Counter-based random numbers: Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+// 2011). A number is a pure function of (seed, purpose, step, sample, position), so that it is the same on CPU
+// and CUDA, at any rank count and after any restart.
 #pragma once
 #include <array>
 #include <cmath>
@@ -61,7 +61,8 @@ class RandomStream {
       have_spare_ = false;
       return spare_;
     }
-    const double radius = std::sqrt(-2.0 * std::log(uniform())), angle = 2.0 * 3.14159265358979323846 * uniform();
+    const double radius = std::sqrt(-2.0 * std::log(uniform())),
+                 angle = 2.0 * 3.14159265358979323846 * uniform();
     spare_ = radius * std::sin(angle);
     have_spare_ = true;
     return radius * std::cos(angle);

@@ -19,7 +19,8 @@ namespace modrwkv {
 Shape::Shape(std::initializer_list<int64_t> sizes) : Shape(std::vector<int64_t>(sizes)) {}
 
 Shape::Shape(const std::vector<int64_t>& sizes) : rank_(int(sizes.size())) {
-  require(sizes.size() <= size_t(kMaxRank), "tensor: {} axes, at most {} are supported", sizes.size(), kMaxRank);
+  require(sizes.size() <= size_t(kMaxRank), "tensor: {} axes, at most {} are supported", sizes.size(),
+          kMaxRank);
   std::copy(sizes.begin(), sizes.end(), sizes_.begin());
 }
 
@@ -56,7 +57,8 @@ Device parse_device(const std::string& text) {
     if (plain || indexed) {
       if (indexed) index = std::stoi(rest.substr(1));
       require(cuda::available(), "--device {}: {}", text, cuda::why_unavailable());
-      require(index < cuda::device_count(), "--device {}: this machine has {} CUDA device(s)", text, cuda::device_count());
+      require(index < cuda::device_count(), "--device {}: this machine has {} CUDA device(s)", text,
+              cuda::device_count());
       return Device{DeviceType::cuda, index};
     }
   }
@@ -129,8 +131,8 @@ Tensor Tensor::reshape(const Shape& shape) const {
 }
 
 Tensor Tensor::slice(int64_t begin, int64_t end) const {
-  require(rank() > 0 && 0 <= begin && begin <= end && end <= shape_[0], "slice: rows [{}, {}) of {}", begin, end,
-          shape_.str());
+  require(rank() > 0 && 0 <= begin && begin <= end && end <= shape_[0], "slice: rows [{}, {}) of {}", begin,
+          end, shape_.str());
   const int64_t row = shape_[0] ? numel() / shape_[0] : 0;
   Tensor t = *this;
   t.shape_[0] = end - begin;
@@ -146,13 +148,20 @@ namespace {
 template <class Body>
 void for_any(DType t, Body&& body) {
   switch (t) {
-    case DType::f32: return body(float{});
-    case DType::bf16: return body(bf16{});
-    case DType::f64: return body(double{});
-    case DType::i32: return body(int32_t{});
-    case DType::i64: return body(int64_t{});
-    case DType::u8: return body(uint8_t{});
-    case DType::f16: break;
+    case DType::f32:
+      return body(float{});
+    case DType::bf16:
+      return body(bf16{});
+    case DType::f64:
+      return body(double{});
+    case DType::i32:
+      return body(int32_t{});
+    case DType::i64:
+      return body(int64_t{});
+    case DType::u8:
+      return body(uint8_t{});
+    case DType::f16:
+      break;
   }
   fail_dtype("tensor conversion", t, "a type with arithmetic");
 }

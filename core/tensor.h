@@ -1,10 +1,10 @@
-// A contiguous, row-major array of up to five axes on one device: a handle to shared storage. Copies share; views are
-// reshape and leading slices only, so that every kernel sees plain rows.
+// A contiguous, row-major array of up to five axes on one device: a handle to shared storage. Copies share;
+// views are reshape and leading slices only, so that every kernel sees plain rows.
 #pragma once
 #include <array>
 #include <cstdint>
-#include <initializer_list>
 #include <cstring>
+#include <initializer_list>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -64,13 +64,13 @@ class Tensor {
   template <class T>
   std::vector<T> to_vector() const;  // copied to the CPU and waited for; T must be the element type
 
-  Tensor reshape(const Shape& shape) const;             // same storage; one size may be -1
-  Tensor slice(int64_t begin, int64_t end) const;       // rows [begin, end) of axis 0; same storage
-  Tensor to(Device device) const;                       // itself when it is there already
-  Tensor to(DType dtype) const;                         // itself when it has that type already
+  Tensor reshape(const Shape& shape) const;        // same storage; one size may be -1
+  Tensor slice(int64_t begin, int64_t end) const;  // rows [begin, end) of axis 0; same storage
+  Tensor to(Device device) const;                  // itself when it is there already
+  Tensor to(DType dtype) const;                    // itself when it has that type already
   Tensor clone() const;
-  void copy_from(const Tensor& other);                  // same shape; converts type and device
-  void add(const Tensor& other);                        // this += other, same shape and device; types may differ
+  void copy_from(const Tensor& other);  // same shape; converts type and device
+  void add(const Tensor& other);        // this += other, same shape and device; types may differ
   void fill(double value);
   void fill_bytes(uint8_t byte);
   bool same_storage(const Tensor& other) const { return storage_ == other.storage_; }
@@ -98,7 +98,8 @@ std::vector<T> Tensor::to_vector() const {
   return std::vector<T>(p, p + numel());
 }
 
-// Bytes of tensor memory, by device type and by what they are for. A MemoryScope tags what its thread allocates.
+// Bytes of tensor memory, by device type and by what they are for. A MemoryScope tags what its thread
+// allocates.
 enum class MemoryTag : uint8_t { other, parameters, gradients, optimizer, activations, workspace };
 constexpr int kMemoryTags = 6;
 const char* name_of(MemoryTag tag);

@@ -1,7 +1,8 @@
 // Element-wise kernels of Tensor: conversion, addition, fill. One thread an element; all are bound by memory.
+#include "core/tensor_kernels.h"
+
 #include "core/cuda/runtime.h"
 #include "core/simt/simt.h"
-#include "core/tensor_kernels.h"
 
 namespace modrwkv::cuda {
 namespace {
@@ -38,8 +39,8 @@ void convert(const Tensor& from, Tensor& to) {
       using From = decltype(f);
       using To = decltype(t);
       if constexpr (sizeof(From) != sizeof(To)) {  // equal types are copied, not converted
-        simt::launch<convert_kernel<From, To>>({blocks(to.numel()), kThreads, 0, current_stream()}, from.data<From>(),
-                                               to.data<To>(), to.numel());
+        simt::launch<convert_kernel<From, To>>({blocks(to.numel()), kThreads, 0, current_stream()},
+                                               from.data<From>(), to.data<To>(), to.numel());
       }
     });
   });
@@ -50,8 +51,8 @@ void add_to(const Tensor& from, Tensor& to) {
     for_cuda_float("add", to.dtype(), [&](auto t) {
       using From = decltype(f);
       using To = decltype(t);
-      simt::launch<add_to_kernel<From, To>>({blocks(to.numel()), kThreads, 0, current_stream()}, from.data<From>(),
-                                            to.data<To>(), to.numel());
+      simt::launch<add_to_kernel<From, To>>({blocks(to.numel()), kThreads, 0, current_stream()},
+                                            from.data<From>(), to.data<To>(), to.numel());
     });
   });
 }

@@ -4,8 +4,8 @@
 
 namespace modrwkv::cuda {
 
-MODRWKV_LAUNCHER void convert(const Tensor& from, Tensor& to);   // f32 <-> bf16; to = from
-MODRWKV_LAUNCHER void add_to(const Tensor& from, Tensor& to);    // f32 and bf16, mixed; to += from
-MODRWKV_LAUNCHER void fill_value(Tensor& to, double value);      // f32, bf16, i32
+MODRWKV_LAUNCHER void convert(const Tensor& from, Tensor& to);  // f32 <-> bf16; to = from
+MODRWKV_LAUNCHER void add_to(const Tensor& from, Tensor& to);   // f32 and bf16, mixed; to += from
+MODRWKV_LAUNCHER void fill_value(Tensor& to, double value);     // f32, bf16, i32
 
 }  // namespace modrwkv::cuda

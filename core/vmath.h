@@ -1,5 +1,6 @@
-// exp, sigmoid and tanh for the inner loops of CPU ops, written so that the compiler vectorises them. Relative error at
-// most about 1e-7 (float) over the whole range; NaN and infinities keep their meaning. double uses the library's functions.
+// exp, sigmoid and tanh for the inner loops of CPU ops, written so that the compiler vectorises them. Relative
+// error at most about 1e-7 (float) over the whole range; NaN and infinities keep their meaning. double uses the
+// library's functions.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -7,8 +8,8 @@
 
 namespace modrwkv::vmath {
 
-// exp(x) = 2^k * exp(r), r = x - k ln 2 in two steps, |r| <= ln(2)/2; degree-7 Taylor polynomial. Every product and sum
-// is an fma: the build allows re-association, which would merge the two reduction constants.
+// exp(x) = 2^k * exp(r), r = x - k ln 2 in two steps, |r| <= ln(2)/2; degree-7 Taylor polynomial. Every product
+// and sum is an fma: the build allows re-association, which would merge the two reduction constants.
 inline float exp(float x) {
   const float low = -87.33654f, high = 88.72283f;
   float c = x < low ? low : x;  // keeps NaN

@@ -1,5 +1,6 @@
-// Makes batches ahead of the training step, on one thread of its own, in order. Batch k is a pure function of k, so a loader can
-// start anywhere. An exception of `make` is thrown by next() in the place of its batch, and by every later call.
+// Makes batches ahead of the training step, on one thread of its own, in order. Batch k is a pure function of
+// k, so a loader can start anywhere. An exception of `make` is thrown by next() in the place of its batch, and
+// by every later call.
 #pragma once
 #include <algorithm>
 #include <condition_variable>

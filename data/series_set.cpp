@@ -38,14 +38,16 @@ Split Split::parse(const std::vector<double>& parts) {
   Split s{parts[0], parts[1], parts[2], true};
   for (const double p : parts) require(p >= 0 && std::isfinite(p), "--split: {} is negative", p);
   s.fractions = parts[0] <= 1 && parts[1] <= 1 && parts[2] <= 1;
-  require(!s.fractions || parts[0] + parts[1] + parts[2] <= 1 + 1e-9, "--split {},{},{}: fractions add up to more than 1", parts[0],
-          parts[1], parts[2]);
-  for (const double p : parts) require(s.fractions || p == std::floor(p), "--split: {} is neither a number of rows nor a fraction", p);
+  require(!s.fractions || parts[0] + parts[1] + parts[2] <= 1 + 1e-9,
+          "--split {},{},{}: fractions add up to more than 1", parts[0], parts[1], parts[2]);
+  for (const double p : parts)
+    require(s.fractions || p == std::floor(p), "--split: {} is neither a number of rows nor a fraction", p);
   require(parts[0] > 0, "--split: the training part is empty");
   return s;
 }
 
-SeriesSet SeriesSet::make(std::vector<RawSeries> raw, const Split& split, const std::function<void(const std::string&)>& report) {
+SeriesSet SeriesSet::make(std::vector<RawSeries> raw, const Split& split,
+                          const std::function<void(const std::string&)>& report) {
   SeriesSet set;
   for (RawSeries& r : raw) {
     Series s;
@@ -104,7 +106,8 @@ void SeriesSet::write(const std::string& path) const {
   }
   file.create("/ts/blob", ElementType::f32, {off.back()});
   for (const Series& s : series_) {
-    for (const std::vector<float>& v : s.raw.values) file.append("/ts/blob", v.data(), v.size() * sizeof(float));
+    for (const std::vector<float>& v : s.raw.values)
+      file.append("/ts/blob", v.data(), v.size() * sizeof(float));
   }
   file.write_vector("/ts/off", off);
   file.write_vector("/ts/chan", chan);
@@ -128,7 +131,8 @@ SeriesSet SeriesSet::read(const std::string& path) {
   file.require_format("modrwkv.dataset");
   require(file.header().kind == "series", "{}: is a data set of {}, expected series", path, file.header().kind);
   const DatasetInfo blob = file.info("/ts/blob", {ElementType::f32, {-1}});
-  require(blob.elements <= kMostValues, "{}: /ts/blob: {} values, at most {} are read", path, blob.elements, kMostValues);
+  require(blob.elements <= kMostValues, "{}: /ts/blob: {} values, at most {} are read", path, blob.elements,
+          kMostValues);
   std::vector<float> values(blob.elements);
   file.read_all(blob, values.data());
   const std::vector<uint64_t> off = file.read_offsets("/ts/off", blob.elements);
@@ -138,19 +142,24 @@ SeriesSet SeriesSet::read(const std::string& path) {
   const auto chan_off = file.read_offsets("/ts/chan_off", channel_names.size());
   const auto chan = file.read_vector<uint32_t>("/ts/chan", {m});
   const auto freq = file.read_vector<uint16_t>("/ts/freq", {m});
-  const auto len = file.read_vector<uint64_t>("/ts/len", {m}), train_end = file.read_vector<uint64_t>("/ts/train_end", {m}),
-             val_end = file.read_vector<uint64_t>("/ts/val_end", {m}), test_end = file.read_vector<uint64_t>("/ts/test_end", {m});
+  const auto len = file.read_vector<uint64_t>("/ts/len", {m}),
+             train_end = file.read_vector<uint64_t>("/ts/train_end", {m}),
+             val_end = file.read_vector<uint64_t>("/ts/val_end", {m}),
+             test_end = file.read_vector<uint64_t>("/ts/test_end", {m});
   const auto start = file.read_vector<int64_t>("/ts/start", {m});
   const auto channels = int64_t(channel_names.size());
-  const auto mean = file.read_vector<double>("/ts/mean", {channels}), std = file.read_vector<double>("/ts/std", {channels});
-  require(int64_t(names.size()) == m && int64_t(chan_off.size()) == m + 1, "{}: /ts/names: {} names for {} series", path, names.size(), m);
+  const auto mean = file.read_vector<double>("/ts/mean", {channels}),
+             std = file.read_vector<double>("/ts/std", {channels});
+  require(int64_t(names.size()) == m && int64_t(chan_off.size()) == m + 1,
+          "{}: /ts/names: {} names for {} series", path, names.size(), m);
   SeriesSet set;
   for (size_t i = 0; i < size_t(m); ++i) {
     const uint64_t rows = len[i], n = chan[i];
     // rows is checked by division: n * rows may overflow in a hostile file.
     const uint64_t count = off[i + 1] - off[i];
-    require(n > 0 && count % n == 0 && count / n == rows && chan_off[i + 1] - chan_off[i] == n && freq[i] < freq_names.size() &&
-                train_end[i] <= val_end[i] && val_end[i] <= test_end[i] && test_end[i] <= rows,
+    require(n > 0 && count % n == 0 && count / n == rows && chan_off[i + 1] - chan_off[i] == n &&
+                freq[i] < freq_names.size() && train_end[i] <= val_end[i] && val_end[i] <= test_end[i] &&
+                test_end[i] <= rows,
             "{}: series {} ({}): its lengths and parts do not agree", path, i, names[i]);
     Series s;
     s.raw.name = names[i];
@@ -170,9 +179,10 @@ SeriesSet SeriesSet::read(const std::string& path) {
       s.mean.push_back(mean[chan_off[i] + c]);
       s.std.push_back(std[chan_off[i] + c]);
       require(std::isfinite(s.mean.back()) && std::isfinite(s.std.back()) && s.std.back() >= 0,
-              "{}: series {} ({}): mean {} and standard deviation {}", path, i, names[i], s.mean.back(), s.std.back());
-      require(std::none_of(first, first + rows, [](float x) { return std::isinf(x); }), "{}: series {} ({}): holds an infinite value",
-              path, i, names[i]);
+              "{}: series {} ({}): mean {} and standard deviation {}", path, i, names[i], s.mean.back(),
+              s.std.back());
+      require(std::none_of(first, first + rows, [](float x) { return std::isinf(x); }),
+              "{}: series {} ({}): holds an infinite value", path, i, names[i]);
     }
     set.series_.push_back(std::move(s));
   }

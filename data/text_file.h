@@ -11,8 +11,9 @@ struct TextLimits {
   uint64_t line = uint64_t(64) << 20;  // bytes of one line
 };
 
-// The text without a byte order mark. Refuses, by one line that begins with the path: what cannot be read, damaged or cut
-// gzip data, UTF-16, binary content (a zero byte) and what is beyond the limits; it stops reading at the first of these.
+// The text without a byte order mark. Refuses, by one line that begins with the path: what cannot be read,
+// damaged or cut gzip data, UTF-16, binary content (a zero byte) and what is beyond the limits; it stops
+// reading at the first of these.
 std::string read_text_file(const std::string& path, const TextLimits& limits = {});
 
 bool is_utf8(std::string_view text);

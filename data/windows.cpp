@@ -11,7 +11,8 @@ namespace modrwkv {
 namespace {
 
 // Copies one window; false when its look-back holds no value.
-bool cut(const ChannelSeries& c, int64_t start, int64_t lookback, int64_t horizon, float* past, float* future, uint8_t* mask) {
+bool cut(const ChannelSeries& c, int64_t start, int64_t lookback, int64_t horizon, float* past, float* future,
+         uint8_t* mask) {
   const float* x = c.values.data() + start;
   double sum = 0;
   int64_t known = 0;
@@ -52,8 +53,8 @@ const char* name_of(Part part) {
   return names[int(part)];
 }
 
-EvaluationWindows::EvaluationWindows(const std::vector<ChannelSeries>& channels, Part part, int64_t lookback, int64_t horizon,
-                                     int64_t stride, const std::string& where)
+EvaluationWindows::EvaluationWindows(const std::vector<ChannelSeries>& channels, Part part, int64_t lookback,
+                                     int64_t horizon, int64_t stride, const std::string& where)
     : channels_(channels), lookback_(lookback), horizon_(horizon) {
   const auto first_row = [&](const ChannelSeries& c) {
     return part == Part::train ? lookback : part == Part::validation ? c.train_end : c.val_end;
@@ -78,7 +79,8 @@ EvaluationWindows::EvaluationWindows(const std::vector<ChannelSeries>& channels,
       }
     }
   }
-  require(!places_.empty(), "{}: no {} window: look-back {} and horizon {} do not fit, the longest {} part has {} rows", where,
+  require(!places_.empty(),
+          "{}: no {} window: look-back {} and horizon {} do not fit, the longest {} part has {} rows", where,
           name_of(part), lookback, horizon, name_of(part), longest);
 }
 
@@ -86,24 +88,28 @@ SeriesBatch EvaluationWindows::batch(int64_t first, int64_t count) const {
   Buffers b(count, lookback_, horizon_);
   for (int64_t i = 0; i < count; ++i) {
     const Place& p = place(first + i);
-    cut(channels_[size_t(p.channel)], p.origin - lookback_, lookback_, horizon_, b.batch.past.data<float>() + i * lookback_,
-        b.batch.future.data<float>() + i * horizon_, b.batch.mask.data<uint8_t>() + i * horizon_);
+    cut(channels_[size_t(p.channel)], p.origin - lookback_, lookback_, horizon_,
+        b.batch.past.data<float>() + i * lookback_, b.batch.future.data<float>() + i * horizon_,
+        b.batch.mask.data<uint8_t>() + i * horizon_);
   }
   return b.finish();
 }
 
-TrainingWindows::TrainingWindows(const std::vector<ChannelSeries>& channels, int64_t lookback, int64_t horizon, double mix,
-                                 double flip, uint64_t seed, const std::string& where)
+TrainingWindows::TrainingWindows(const std::vector<ChannelSeries>& channels, int64_t lookback, int64_t horizon,
+                                 double mix, double flip, uint64_t seed, const std::string& where)
     : channels_(channels), lookback_(lookback), horizon_(horizon), mix_(mix), flip_(flip), seed_(seed) {
   int64_t longest = 0;
   for (const ChannelSeries& c : channels_) {
     longest = std::max(longest, c.train_end);
     const int64_t n = c.train_end - lookback - horizon + 1;
-    if (n <= 0 || std::all_of(c.values.begin(), c.values.begin() + c.train_end, [](float v) { return std::isnan(v); })) continue;
+    if (n <= 0 ||
+        std::all_of(c.values.begin(), c.values.begin() + c.train_end, [](float v) { return std::isnan(v); }))
+      continue;
     usable_.push_back(&c);
     distinct_ += n;
   }
-  require(!usable_.empty(), "{}: no training window: look-back {} and horizon {} need {} rows, the longest training part has {}",
+  require(!usable_.empty(),
+          "{}: no training window: look-back {} and horizon {} need {} rows, the longest training part has {}",
           where, lookback, horizon, lookback + horizon, longest);
 }
 
@@ -140,8 +146,8 @@ void TrainingWindows::sample(uint64_t k, float* past, float* future, uint8_t* ma
 SeriesBatch TrainingWindows::batch(int64_t first, int64_t count) const {
   Buffers b(count, lookback_, horizon_);
   for (int64_t i = 0; i < count; ++i) {
-    sample(uint64_t(first + i), b.batch.past.data<float>() + i * lookback_, b.batch.future.data<float>() + i * horizon_,
-           b.batch.mask.data<uint8_t>() + i * horizon_);
+    sample(uint64_t(first + i), b.batch.past.data<float>() + i * lookback_,
+           b.batch.future.data<float>() + i * horizon_, b.batch.mask.data<uint8_t>() + i * horizon_);
   }
   return b.finish();
 }

@@ -10,8 +10,9 @@
 #include "core/parallel.h"
 #include "eval/forecast_scores.h"
 
-extern "C" void dsyevd_(const char* jobz, const char* uplo, const int* n, double* a, const int* lda, double* w, double* work,
-                        const int* lwork, int* iwork, const int* liwork, int* info);  // LAPACK, in OpenBLAS
+extern "C" void dsyevd_(const char* jobz, const char* uplo, const int* n, double* a, const int* lda, double* w,
+                        double* work, const int* lwork, int* iwork, const int* liwork,
+                        int* info);  // LAPACK, in OpenBLAS
 
 namespace modrwkv {
 namespace {
@@ -32,8 +33,8 @@ Tensor rowwise(const Tensor& past, int64_t horizon, F f) {
 
 Tensor matrix(int64_t rows, int64_t cols) { return Tensor::zeros({rows, cols}, DType::f64); }
 
-// Sums over all training windows v of length W: gram = sum v v^T, sum = sum v. For each lag d a running sum over time of
-// x[t] x[t + d] gives every entry (i, i + d).
+// Sums over all training windows v of length W: gram = sum v v^T, sum = sum v. For each lag d a running sum
+// over time of x[t] x[t + d] gives every entry (i, i + d).
 struct Moments {
   Tensor gram;
   std::vector<double> sum;
@@ -49,7 +50,8 @@ Moments window_moments(const std::vector<ChannelSeries>& channels, int64_t W) {
     if (N <= 0) continue;
     m.count += double(N);
     std::vector<double> x(static_cast<size_t>(T));
-    for (int64_t t = 0; t < T; ++t) x[size_t(t)] = std::isnan(c.values[size_t(t)]) ? 0.0 : double(c.values[size_t(t)]);
+    for (int64_t t = 0; t < T; ++t)
+      x[size_t(t)] = std::isnan(c.values[size_t(t)]) ? 0.0 : double(c.values[size_t(t)]);
     double running = 0;
     for (int64_t t = 0; t < N; ++t) running += x[size_t(t)];
     for (int64_t i = 0; i < W; ++i) {
@@ -74,7 +76,8 @@ Moments window_moments(const std::vector<ChannelSeries>& channels, int64_t W) {
   return m;
 }
 
-// v -> v - v[last] for all but row and column `last` themselves (which become zero), applied to both sides of the moments.
+// v -> v - v[last] for all but row and column `last` themselves (which become zero), applied to both sides of
+// the moments.
 void subtract_last(Moments& m, int64_t last) {
   const int64_t W = int64_t(m.sum.size());
   double* g = m.gram.data<double>();
@@ -114,7 +117,8 @@ Baseline seasonal_naive(int64_t season, int64_t horizon) {
   return {fmt::format("seasonal naive {}", season), "seasonal_naive", [season, horizon](const Tensor& past) {
             const int64_t n = past.size(1);
             require(season <= n, "seasonal naive: season {} is longer than the look-back of {}", season, n);
-            return rowwise(past, horizon, [n, season](const float* x, int64_t h) { return x[n - season + h % season]; });
+            return rowwise(past, horizon,
+                           [n, season](const float* x, int64_t h) { return x[n - season + h % season]; });
           }};
 }
 
@@ -130,7 +134,8 @@ Baseline seasonal_mean(int64_t season, int64_t horizon) {
           }};
 }
 
-Baseline ridge(const std::vector<ChannelSeries>& channels, int64_t L, int64_t H, bool remove_last, const std::string& where) {
+Baseline ridge(const std::vector<ChannelSeries>& channels, int64_t L, int64_t H, bool remove_last,
+               const std::string& where) {
   Moments m = window_moments(channels, L + H);
   require(m.count > 0, "{}: ridge: no training window of look-back {} and horizon {}", where, L, H);
   if (remove_last) subtract_last(m, L - 1);
@@ -201,14 +206,16 @@ Baseline ridge(const std::vector<ChannelSeries>& channels, int64_t L, int64_t H,
   }
   Map best = solve(kUntunedStrength);
   if (any) {
-    const EvaluationWindows validation(channels, Part::validation, L, H, std::max<int64_t>(1, longest / 500), where);
+    const EvaluationWindows validation(channels, Part::validation, L, H, std::max<int64_t>(1, longest / 500),
+                                       where);
     std::vector<Map> maps;
     for (const double lambda : {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0}) maps.push_back(solve(lambda));
     std::vector<ForecastScores> scores(maps.size());
     constexpr int64_t kBatch = 4096;  // a collection's windows do not fit into memory at once
     for (int64_t first = 0; first < validation.size(); first += kBatch) {
       const SeriesBatch batch = validation.batch(first, std::min(kBatch, validation.size() - first));
-      for (size_t i = 0; i < maps.size(); ++i) scores[i].add(apply(maps[i], batch.past), batch.future, batch.mask);
+      for (size_t i = 0; i < maps.size(); ++i)
+        scores[i].add(apply(maps[i], batch.past), batch.future, batch.mask);
     }
     double best_mse = INFINITY;
     for (size_t i = 0; i < maps.size(); ++i) {
@@ -221,8 +228,8 @@ Baseline ridge(const std::vector<ChannelSeries>& channels, int64_t L, int64_t H,
           [best, apply](const Tensor& past) { return apply(best, past); }};
 }
 
-std::vector<Baseline> standard_baselines(const std::vector<ChannelSeries>& channels, int64_t L, int64_t H, int64_t season,
-                                         const std::string& where) {
+std::vector<Baseline> standard_baselines(const std::vector<ChannelSeries>& channels, int64_t L, int64_t H,
+                                         int64_t season, const std::string& where) {
   std::vector<Baseline> all = {ridge(channels, L, H, false, where), ridge(channels, L, H, true, where)};
   if (season > 1 && season <= L) {
     all.push_back(seasonal_mean(season, H));

@@ -37,7 +37,8 @@ class Dump {
  public:
   Dump(const EvaluationWindows& windows, int64_t channels, int64_t horizon)
       : forecast_(Tensor::empty({windows.times(), channels, horizon})), target_(Tensor::empty_like(forecast_)) {
-    require(windows.size() == windows.times() * channels, "--dump: {} windows have no known look-back and were skipped", windows.skipped());
+    require(windows.size() == windows.times() * channels,
+            "--dump: {} windows have no known look-back and were skipped", windows.skipped());
   }
   void add(int64_t first, const SeriesBatch& batch, const Tensor& forecast) {
     const int64_t H = forecast.size(1), n = forecast.numel();
@@ -62,8 +63,10 @@ class Dump {
 
 int main(int argc, char** argv) {
   return run_program(argc, argv, [](Arguments& arguments) {
-    const auto o = parse_options<EvalOptions>(arguments, "Scores a forecaster beside ridge, seasonal and last-value forecasts, "
-                                                         "on series z-scored by their training part.");
+    const auto o =
+        parse_options<EvalOptions>(arguments,
+                                   "Scores a forecaster beside ridge, seasonal and last-value forecasts, "
+                                   "on series z-scored by their training part.");
     set_threads(int(o.threads));
     const Device device = parse_device(o.device);
     const auto model = load_forecaster(o.model);
@@ -71,23 +74,29 @@ int main(int argc, char** argv) {
     const int64_t L = model->config().lookback, H = model->config().horizon;
     const SeriesSet set = SeriesSet::read(o.data);
     const std::vector<ChannelSeries> channels = set.z_scored();
-    const EvaluationWindows windows(channels, o.part == "test" ? Part::test : Part::validation, L, H, o.stride, o.data);
+    const EvaluationWindows windows(channels, o.part == "test" ? Part::test : Part::validation, L, H, o.stride,
+                                    o.data);
     std::optional<Dump> dump;
     if (!o.dump.empty()) {
       require(set.size() == 1, "--dump: {} holds {} series, only one can be dumped", o.data, set.size());
       dump.emplace(windows, int64_t(channels.size()), H);
     }
-    const ForecastScores scores = score_forecasts(windows, model_forecast(*model), [&](int64_t first, const SeriesBatch& b, const Tensor& y) {
-      if (dump) dump->add(first, b, y);
-    });
+    const ForecastScores scores = score_forecasts(windows, model_forecast(*model),
+                                                  [&](int64_t first, const SeriesBatch& b, const Tensor& y) {
+                                                    if (dump) dump->add(first, b, y);
+                                                  });
     if (dump) dump->write(o.dump);
     fmt::print("{:<28} {:>8} {:>8}\n", fmt::format("{} windows, {} -> {}", o.part, L, H), "mse", "mae");
-    const auto row = [](const std::string& name, const ForecastScores& s) { fmt::print("{:<28} {:>8.4f} {:>8.4f}\n", name, s.mse(), s.mae()); };
+    const auto row = [](const std::string& name, const ForecastScores& s) {
+      fmt::print("{:<28} {:>8.4f} {:>8.4f}\n", name, s.mse(), s.mae());
+    };
     row(model->config().shortcut ? "model, with linear shortcut" : "model", scores);
-    for (const Baseline& b : standard_baselines(channels, L, H, o.season, o.data)) row(b.name, score_forecasts(windows, b.forecast));
-    if (windows.skipped() > 0) fmt::print("{} windows without a known look-back were skipped\n", windows.skipped());
-    fmt::print("{{\"mse\":{:.6f},\"mae\":{:.6f},\"windows\":{},\"channels\":{}}}\n", scores.mse(), scores.mae(), windows.times(),
-               channels.size());
+    for (const Baseline& b : standard_baselines(channels, L, H, o.season, o.data))
+      row(b.name, score_forecasts(windows, b.forecast));
+    if (windows.skipped() > 0)
+      fmt::print("{} windows without a known look-back were skipped\n", windows.skipped());
+    fmt::print("{{\"mse\":{:.6f},\"mae\":{:.6f},\"windows\":{},\"channels\":{}}}\n", scores.mse(), scores.mae(),
+               windows.times(), channels.size());
     return kDone;
   });
 }

@@ -20,7 +20,8 @@ ForecastFunction model_forecast(const Forecaster& model) {
   };
 }
 
-ForecastScores score_forecasts(const EvaluationWindows& windows, const ForecastFunction& forecast, const ForecastSink& sink) {
+ForecastScores score_forecasts(const EvaluationWindows& windows, const ForecastFunction& forecast,
+                               const ForecastSink& sink) {
   ForecastScores scores;
   Progress progress("evaluate", windows.size(), "windows");
   for (int64_t first = 0; first < windows.size(); first += kBatch) {
@@ -40,10 +41,12 @@ Tensor residual_quantiles(const Forecaster& model, const EvaluationWindows& wind
     const SeriesBatch batch = windows.batch(first, std::min(kBatch, windows.size() - first));
     const NoGrad scope;
     const Forecaster::Output out = model.forward(batch.past);
-    const Tensor y = out.forecast.value().to(DType::f32).to(kCpu), std = out.std.value().to(DType::f32).to(kCpu);
+    const Tensor y = out.forecast.value().to(DType::f32).to(kCpu),
+                 std = out.std.value().to(DType::f32).to(kCpu);
     for (int64_t i = 0; i < y.numel(); ++i) {
       if (batch.mask.defined() && !batch.mask.data<uint8_t>()[i]) continue;
-      by_step[size_t(i % H)].push_back((batch.future.data<float>()[i] - y.data<float>()[i]) / std.data<float>()[i / H]);
+      by_step[size_t(i % H)].push_back((batch.future.data<float>()[i] - y.data<float>()[i]) /
+                                       std.data<float>()[i / H]);
     }
   }
   Tensor quantiles = Tensor::zeros({H, kLevels});

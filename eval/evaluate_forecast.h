@@ -14,11 +14,12 @@ ForecastFunction model_forecast(const Forecaster& model);
 
 // Called with each batch of windows [first, first + B), after it was scored.
 using ForecastSink = std::function<void(int64_t first, const SeriesBatch& batch, const Tensor& forecast)>;
-ForecastScores score_forecasts(const EvaluationWindows& windows, const ForecastFunction& forecast, const ForecastSink& sink = {});
+ForecastScores score_forecasts(const EvaluationWindows& windows, const ForecastFunction& forecast,
+                               const ForecastSink& sink = {});
 
-// Quantiles, by step, of what the model left over on held-out windows, in units of a window's standard deviation: row h of
-// [horizon, kLevels] holds the levels 1/(kLevels + 1), 2/(kLevels + 1), .. (split conformal prediction). From them `forecast`
-// draws its band.
+// Quantiles, by step, of what the model left over on held-out windows, in units of a window's standard
+// deviation: row h of [horizon, kLevels] holds the levels 1/(kLevels + 1), 2/(kLevels + 1), .. (split conformal
+// prediction). From them `forecast` draws its band.
 constexpr int64_t kLevels = 199;
 Tensor residual_quantiles(const Forecaster& model, const EvaluationWindows& windows);
 

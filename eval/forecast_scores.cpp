@@ -9,7 +9,8 @@
 namespace modrwkv {
 
 void ForecastScores::add(const Tensor& forecast, const Tensor& target, const Tensor& mask) {
-  require(forecast.rank() == 2 && forecast.shape() == target.shape() && (!mask.defined() || mask.shape() == target.shape()),
+  require(forecast.rank() == 2 && forecast.shape() == target.shape() &&
+              (!mask.defined() || mask.shape() == target.shape()),
           "scores: forecast is {}, target is {}", forecast.str(), target.str());
   const int64_t rows = target.size(0), horizon = target.size(1);
   const float* f = forecast.data<float>();

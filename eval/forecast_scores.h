@@ -18,13 +18,16 @@ struct ErrorSum {
 
 class ForecastScores {
  public:
-  // forecast, target [B, horizon] f32 on the CPU; mask u8 like them, or undefined: where it is 0 nothing counts.
+  // forecast, target [B, horizon] f32 on the CPU; mask u8 like them, or undefined: where it is 0 nothing
+  // counts.
   void add(const Tensor& forecast, const Tensor& target, const Tensor& mask);
   double mse() const { return total_.mse(); }  // NaN when nothing counted
   double mae() const { return total_.mae(); }
   const ErrorSum& total() const { return total_; }
   int64_t windows() const { return int64_t(window_mse_.size()); }
-  const std::vector<double>& window_mse() const { return window_mse_; }  // one a window, NaN where all is masked
+  const std::vector<double>& window_mse() const {
+    return window_mse_;
+  }  // one a window, NaN where all is masked
   const ErrorSum& window(int64_t i) const { return windows_[size_t(i)]; }
   // The windows summed by a number that group(i) gives window i, in [0, groups): its channel, its series.
   template <class Group>
@@ -33,7 +36,8 @@ class ForecastScores {
     for (int64_t i = 0; i < windows(); ++i) sums[size_t(group(i))].add(window(i));
     return sums;
   }
-  // The window with known targets at a quantile of the MSE: 0 the best, 0.5 the median, 1 the worst; -1 where there is none.
+  // The window with known targets at a quantile of the MSE: 0 the best, 0.5 the median, 1 the worst; -1 where
+  // there is none.
   int64_t window_at(double quantile) const;
 
  private:

@@ -12,9 +12,11 @@
 namespace modrwkv {
 
 Adapter::Adapter(const AdapterConfig& config, int64_t in, int64_t out, const Init& init) {
-  require(config.scale == 2 || config.scale == 4 || config.scale == 8, "adapter: scale {} is none of 2, 4, 8", config.scale);
+  require(config.scale == 2 || config.scale == 4 || config.scale == 8, "adapter: scale {} is none of 2, 4, 8",
+          config.scale);
   const int64_t hidden = config.scale * out;
-  const auto layer = [&](const std::string& name, Variable& weight, Variable& bias, int64_t rows, int64_t cols) {
+  const auto layer = [&](const std::string& name, Variable& weight, Variable& bias, int64_t rows,
+                         int64_t cols) {
     const double bound = 1 / std::sqrt(double(cols));
     add_parameter(name + ".weight", weight, init.uniform("adapter." + name + ".weight", {rows, cols}, bound));
     add_parameter(name + ".bias", bias, init.uniform("adapter." + name + ".bias", {rows}, bound));

@@ -9,7 +9,8 @@
 namespace modrwkv {
 
 Compressor::Compressor(const CompressorConfig& config, int64_t width, const Init& init) : config_(config) {
-  require(config.kernel >= 0 && config.stride >= 1, "compressor: kernel {} and stride {}", config.kernel, config.stride);
+  require(config.kernel >= 0 && config.stride >= 1, "compressor: kernel {} and stride {}", config.kernel,
+          config.stride);
   if (config.kernel == 0) return;
   const double bound = 1 / std::sqrt(double(width * config.kernel));
   add_parameter("weight", weight_, init.uniform("compressor.weight", {width, width, config.kernel}, bound));

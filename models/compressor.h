@@ -13,8 +13,8 @@ struct CompressorConfig {
 class Compressor : public Module {
  public:
   Compressor(const CompressorConfig& config, int64_t width, const Init& init);
-  // [B, N, width] -> [B, tokens(N), width]. A series is padded with zeros on the left only, and only as far as it takes for
-  // the last kernel to end on the last step, so that the newest values are never dropped.
+  // [B, N, width] -> [B, tokens(N), width]. A series is padded with zeros on the left only, and only as far as
+  // it takes for the last kernel to end on the last step, so that the newest values are never dropped.
   Variable forward(const Variable& x) const;
   static int64_t tokens(const CompressorConfig& config, int64_t steps);
 

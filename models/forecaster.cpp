@@ -15,18 +15,24 @@ double ForecasterConfig::forward_flops() const {
   r.complete();
   const double n0 = double(encoder.steps(lookback)), n1 = double(tokens()), R = double(encoder.residual);
   const double S = double(encoder.skip), E = double(encoder.out), D = double(r.width), F = double(r.ffn);
-  const double wavenet = double(encoder.patch) * R + double(encoder.blocks) * (2 * double(encoder.kernel) * R * R + R * S) +
+  const double wavenet = double(encoder.patch) * R +
+                         double(encoder.blocks) * (2 * double(encoder.kernel) * R * R + R * S) +
                          double(encoder.blocks - 1) * R * R + S * S + S * E;
   const double low_rank = 2 * D * double(r.rank_w + r.rank_a + r.rank_g);
-  const double block = 4 * D * D + 2 * D * F + low_rank + 4.5 * D * double(r.head_size);  // 9 N^2 FLOPs a head: the recurrence
+  const double block =
+      4 * D * D + 2 * D * F + low_rank + 4.5 * D * double(r.head_size);  // 9 N^2 FLOPs a head: the recurrence
   const double adapter_cost = E * double(adapter.scale) * D + double(adapter.scale) * D * D;
-  return 2 * (n0 * wavenet + n1 * (double(compressor.kernel) * E * E + adapter_cost + double(r.layers) * block) +
-              D * double(horizon) + (shortcut ? double(lookback * horizon) : 0));
+  return 2 *
+         (n0 * wavenet + n1 * (double(compressor.kernel) * E * E + adapter_cost + double(r.layers) * block) +
+          D * double(horizon) + (shortcut ? double(lookback * horizon) : 0));
 }
 
 std::string ForecasterConfig::to_json() const {
   Json j = Json::object();
-  j.set("model", "modrwkv.forecaster").set("lookback", lookback).set("horizon", horizon).set("shortcut", shortcut);
+  j.set("model", "modrwkv.forecaster")
+      .set("lookback", lookback)
+      .set("horizon", horizon)
+      .set("shortcut", shortcut);
   j.set("encoder", Json::object()
                        .set("kind", "wavenet")
                        .set("patch", encoder.patch)
@@ -65,8 +71,9 @@ ForecasterConfig ForecasterConfig::from_json(const std::string& text, const std:
                  e.get_int("out"),   e.get_int("kernel"),   e.get_int("blocks")};
     c.compressor = {j.at("compressor").get_int("kernel"), j.at("compressor").get_int("stride")};
     c.adapter = {j.at("adapter").get_int("scale")};
-    c.rwkv = {r.get_int("layers"), r.get_int("width"),  r.get_int("head_size"), r.get_int("ffn"),   r.get_int("vocab"),
-              r.get_int("rank_w"), r.get_int("rank_a"), r.get_int("rank_v"),    r.get_int("rank_g")};
+    c.rwkv = {r.get_int("layers"), r.get_int("width"),  r.get_int("head_size"),
+              r.get_int("ffn"),    r.get_int("vocab"),  r.get_int("rank_w"),
+              r.get_int("rank_a"), r.get_int("rank_v"), r.get_int("rank_g")};
     return c;
   } catch (const Error& error) {
     fail("{}: configuration: {}", file, error.what());
@@ -95,8 +102,8 @@ Forecaster::Forecaster(const ForecasterConfig& config, uint64_t seed)
 }
 
 Forecaster::Output Forecaster::forward(const Tensor& lookback) const {
-  require(lookback.rank() == 2 && lookback.size(1) == config_.lookback, "forecaster: look-back is {}, expected [B, {}]",
-          lookback.str(), config_.lookback);
+  require(lookback.rank() == 2 && lookback.size(1) == config_.lookback,
+          "forecaster: look-back is {}, expected [B, {}]", lookback.str(), config_.lookback);
   const DType type = head_weight_.dtype();
   const Variable window(lookback.to(head_weight_.device()).to(type));
   const InstanceNorm n = instance_norm(window);
@@ -115,8 +122,8 @@ std::unique_ptr<Forecaster> load_forecaster(const std::string& path) {
   auto forecaster = std::make_unique<Forecaster>(ForecasterConfig::from_json(model.config_json, file), 0);
   forecaster->load(model.tensors, file);
   if (const Tensor* q = model.find("forecast.residual_quantiles")) {
-    require(q->rank() == 2 && q->size(0) == forecaster->config().horizon && q->size(1) > 1, "{}: forecast.residual_quantiles is {}", file,
-            q->str());
+    require(q->rank() == 2 && q->size(0) == forecaster->config().horizon && q->size(1) > 1,
+            "{}: forecast.residual_quantiles is {}", file, q->str());
     forecaster->set_residual_quantiles(*q);
   }
   return forecaster;

@@ -1,6 +1,8 @@
-// ModRWKV for time series: WaveNet encoder -> conv1d compressor -> adapter -> RWKV-7 -> linear head on the last token.
+// ModRWKV for time series: WaveNet encoder -> conv1d compressor -> adapter -> RWKV-7 -> linear head on the last
+// token.
 //
-// One channel at a time. The look-back is normalised by its own mean and standard deviation; the head forecasts in these units.
+// One channel at a time. The look-back is normalised by its own mean and standard deviation; the head forecasts
+// in these units.
 #pragma once
 #include <memory>
 #include <string>
@@ -36,7 +38,8 @@ class Forecaster : public Module {
     Variable mean, std;   // [B] of the window
     Variable forecast;    // [B, horizon] in units of the input
   };
-  // Quantiles of held-out residuals that a trained model carries (eval/evaluate_forecast.h); undefined in a new one.
+  // Quantiles of held-out residuals that a trained model carries (eval/evaluate_forecast.h); undefined in a new
+  // one.
   const Tensor& residual_quantiles() const { return residual_quantiles_; }
   void set_residual_quantiles(Tensor quantiles) { residual_quantiles_ = std::move(quantiles); }
 

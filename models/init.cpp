@@ -8,9 +8,10 @@
 #include "core/random.h"
 
 extern "C" {  // LAPACK, in OpenBLAS
-void dgeqrf_(const int* m, const int* n, double* a, const int* lda, double* tau, double* work, const int* lwork, int* info);
-void dorgqr_(const int* m, const int* n, const int* k, double* a, const int* lda, const double* tau, double* work,
-             const int* lwork, int* info);
+void dgeqrf_(const int* m, const int* n, double* a, const int* lda, double* tau, double* work, const int* lwork,
+             int* info);
+void dorgqr_(const int* m, const int* n, const int* k, double* a, const int* lda, const double* tau,
+             double* work, const int* lwork, int* info);
 }
 
 namespace modrwkv {
@@ -32,7 +33,8 @@ Tensor Init::uniform(const std::string& name, const Shape& shape, double bound) 
 }
 
 Tensor Init::orthogonal(const std::string& name, int64_t rows, int64_t cols, double gain) const {
-  // LAPACK is column-major: a row-major [rows, cols] array is its transpose, so the tall orientation needs long >= short.
+  // LAPACK is column-major: a row-major [rows, cols] array is its transpose, so the tall orientation needs long
+  // >= short.
   const int64_t tall = std::max(rows, cols), thin = std::min(rows, cols);
   RandomStream random(seed_, Purpose::init, 0, hash(name));
   std::vector<double> a(size_t(tall * thin)), tau(static_cast<size_t>(thin));

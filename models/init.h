@@ -1,5 +1,6 @@
-// Initial values of parameters. Always computed on the CPU, from Philox with counter (init, hash of the parameter's name,
-// position), so that a parameter's values depend on the seed and its name alone. All results are f32 on the CPU.
+// Initial values of parameters. Always computed on the CPU, from Philox with counter (init, hash of the
+// parameter's name, position), so that a parameter's values depend on the seed and its name alone. All results
+// are f32 on the CPU.
 #pragma once
 #include <string>
 
@@ -11,8 +12,8 @@ class Init {
  public:
   explicit Init(uint64_t seed) : seed_(seed) {}
   Tensor uniform(const std::string& name, const Shape& shape, double bound) const;  // in (-bound, bound)
-  // A matrix with orthonormal rows or columns (the shorter side) times gain: Q of the QR decomposition of a normal matrix,
-  // columns multiplied by the signs of R's diagonal, as torch.nn.init.orthogonal_.
+  // A matrix with orthonormal rows or columns (the shorter side) times gain: Q of the QR decomposition of a
+  // normal matrix, columns multiplied by the signs of R's diagonal, as torch.nn.init.orthogonal_.
   Tensor orthogonal(const std::string& name, int64_t rows, int64_t cols, double gain) const;
 
  private:

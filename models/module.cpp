@@ -48,7 +48,8 @@ void Module::set_requires_grad(bool on) {
 void Module::load(const std::vector<NamedTensor>& tensors, const std::string& file) {
   const std::vector<Parameter> all = parameters();
   const auto find = [&](const std::string& name) {
-    const auto at = std::lower_bound(all.begin(), all.end(), name, [](const Parameter& p, const std::string& n) { return p.name < n; });
+    const auto at = std::lower_bound(all.begin(), all.end(), name,
+                                     [](const Parameter& p, const std::string& n) { return p.name < n; });
     return at != all.end() && at->name == name ? &*at : nullptr;
   };
   size_t weights = 0;

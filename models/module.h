@@ -25,8 +25,8 @@ class Module {
   // Converts and moves every parameter; floating types only.
   void to(Device device, DType dtype);
   void set_requires_grad(bool on);
-  // Copies tensors into the parameters of the same names. A missing, surplus or differently shaped tensor is refused by
-  // name, buffers are left alone; `file` begins the message.
+  // Copies tensors into the parameters of the same names. A missing, surplus or differently shaped tensor is
+  // refused by name, buffers are left alone; `file` begins the message.
   void load(const std::vector<NamedTensor>& tensors, const std::string& file);
   std::vector<NamedTensor> named_tensors() const;  // the parameters' values
 

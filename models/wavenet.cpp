@@ -17,10 +17,12 @@ struct WaveNet::Block {
 };
 
 WaveNet::WaveNet(const WaveNetConfig& c, const Init& init) : config_(c) {
-  require(c.patch > 0 && c.residual > 0 && c.skip > 0 && c.out > 0 && c.kernel > 0 && c.blocks > 0 && c.blocks < 40,
-          "wavenet: every size must be positive");
+  require(
+      c.patch > 0 && c.residual > 0 && c.skip > 0 && c.out > 0 && c.kernel > 0 && c.blocks > 0 && c.blocks < 40,
+      "wavenet: every size must be positive");
   // PyTorch's default: uniform in +-1/sqrt(fan in), for weight and bias.
-  const auto layer = [&](const std::string& name, Variable& weight, Variable& bias, const Shape& shape, double factor = 1.0) {
+  const auto layer = [&](const std::string& name, Variable& weight, Variable& bias, const Shape& shape,
+                         double factor = 1.0) {
     int64_t fan_in = 1;
     for (int i = 1; i < shape.rank(); ++i) fan_in *= shape[i];
     const double bound = factor / std::sqrt(double(fan_in));
@@ -36,7 +38,8 @@ WaveNet::WaveNet(const WaveNetConfig& c, const Init& init) : config_(c) {
     layer(prefix + "gate", b.gate_weight, b.gate_bias, {c.residual, c.residual, c.kernel});
     layer(prefix + "skip", b.skip_weight, b.skip_bias, {c.skip, c.residual});
     if (i + 1 < c.blocks) {  // nothing reads the residual stream after the last block
-      layer(prefix + "res", b.res_weight, b.res_bias, {c.residual, c.residual}, 1 / std::sqrt(double(c.blocks)));
+      layer(prefix + "res", b.res_weight, b.res_bias, {c.residual, c.residual},
+            1 / std::sqrt(double(c.blocks)));
     }
   }
   layer("out1", out1_weight_, out1_bias_, {c.skip, c.skip});

@@ -11,7 +11,7 @@
 namespace modrwkv {
 namespace {
 
-// What a reader needs before it allocates (section 2.2).
+// What a reader needs before it allocates.
 constexpr const char* kCounts[] = {"n_layer", "n_embd", "head_size", "n_head", "ffn_dim",
                                    "vocab",   "rank_w", "rank_a",    "rank_v", "rank_g"};
 constexpr const char* kReals[] = {"ln_eps", "gn_eps"};

@@ -1,4 +1,4 @@
-// The model file (spec/files_and_scale.md section 2.2): configuration as JSON, one dataset a tensor, and an
+// The model file (docs/data_formats.md): configuration as JSON, one dataset a tensor, and an
 // index that makes opening one read. Format modrwkv.model; the kind is the backbone's name.
 #pragma once
 #include <optional>

@@ -1,6 +1,7 @@
 // Activations on CUDA: bound by memory, 16 bytes a thread (map2 in kernel_util.h). Forward: read and write 1
 // element; backward: read 2, write 1. About 1 FLOP an element for the relus, 20 for those with an exponential.
 #include "ops/activation.h"
+
 #include "ops/kernel_util.h"
 
 namespace modrwkv::cuda {

@@ -13,8 +13,8 @@ namespace {
 namespace cpu {
 
 // A thread owns blocks of 64 elements.
-void adamw(Tensor& master, Tensor& m, Tensor& v, const Tensor& grad, const Tensor& group_of_block, const AdamWTable& table,
-           double grad_scale, Tensor* weights, Tensor* ema, double ema_decay) {
+void adamw(Tensor& master, Tensor& m, Tensor& v, const Tensor& grad, const Tensor& group_of_block,
+           const AdamWTable& table, double grad_scale, Tensor* weights, Tensor* ema, double ema_decay) {
   for_cpu_float("adamw", master.dtype(), [&](auto t) {
     using T = decltype(t);
     parallel_for(group_of_block.numel(), 64, [&](int64_t begin, int64_t end) {
@@ -68,23 +68,22 @@ void adamw(Tensor& master, Tensor& m, Tensor& v, const Tensor& grad, const Tenso
     require(buffers[i] == nullptr || !master.device().is_cuda() || aligned16(*buffers[i]),
             "adamw: {} does not start on a 16-byte border", names[i]);
   }
-  require(weights == nullptr ||
-              (weights->numel() == n && weights->dtype() == DType::bf16 && weights->device() == master.device() &&
-               aligned16(*weights)),
-          "adamw: master is {}, weights are {}, expected bf16 of the same size on a 16-byte border", master.str(),
-          weights ? weights->str() : "");
-  require(n % kAdamWBlock == 0 && group_of_block.numel() * kAdamWBlock == n && group_of_block.dtype() == DType::u8 &&
-              group_of_block.device() == master.device(),
+  require(weights == nullptr || (weights->numel() == n && weights->dtype() == DType::bf16 &&
+                                 weights->device() == master.device() && aligned16(*weights)),
+          "adamw: master is {}, weights are {}, expected bf16 of the same size on a 16-byte border",
+          master.str(), weights ? weights->str() : "");
+  require(n % kAdamWBlock == 0 && group_of_block.numel() * kAdamWBlock == n &&
+              group_of_block.dtype() == DType::u8 && group_of_block.device() == master.device(),
           "adamw: master is {}, groups of its blocks of {} are {}, expected u8 [{}]", master.str(), kAdamWBlock,
           group_of_block.str(), n / kAdamWBlock);
   require(step >= 1, "adamw: step {}, the first one is 1", step);
-  require(!groups.empty() && groups.size() <= size_t(kMaxAdamWGroups), "adamw: {} groups, expected 1 to {}", groups.size(),
-          kMaxAdamWGroups);
+  require(!groups.empty() && groups.size() <= size_t(kMaxAdamWGroups), "adamw: {} groups, expected 1 to {}",
+          groups.size(), kMaxAdamWGroups);
   if (!master.device().is_cuda()) {
     const uint8_t* group = group_of_block.data<uint8_t>();
     for (int64_t i = 0; i < n / kAdamWBlock; ++i) {
-      require(group[i] == 255 || group[i] < groups.size(), "adamw: block {} is in group {}, there are {}", i, group[i],
-              groups.size());
+      require(group[i] == 255 || group[i] < groups.size(), "adamw: block {} is in group {}, there are {}", i,
+              group[i], groups.size());
     }
   }
   AdamWTable table;
@@ -93,11 +92,17 @@ void adamw(Tensor& master, Tensor& m, Tensor& v, const Tensor& grad, const Tenso
   for (size_t i = 0; i < groups.size(); ++i) {
     const AdamWGroup& g = groups[i];
     const double t = double(step);
-    table.of[i] = {g.beta1, 1 - g.beta1, g.beta2, 1 - g.beta2, g.eps, g.lr * g.weight_decay,
-                   g.lr / (1 - std::pow(g.beta1, t)), 1 / std::sqrt(1 - std::pow(g.beta2, t))};
+    table.of[i] = {g.beta1,
+                   1 - g.beta1,
+                   g.beta2,
+                   1 - g.beta2,
+                   g.eps,
+                   g.lr * g.weight_decay,
+                   g.lr / (1 - std::pow(g.beta1, t)),
+                   1 / std::sqrt(1 - std::pow(g.beta2, t))};
   }
-  run(master.device(), cpu::adamw, cuda::adamw, master, m, v, grad, group_of_block, table, grad_scale, weights, ema,
-      ema_decay);
+  run(master.device(), cpu::adamw, cuda::adamw, master, m, v, grad, group_of_block, table, grad_scale, weights,
+      ema, ema_decay);
 }
 
 }  // namespace modrwkv

@@ -17,11 +17,13 @@ struct Table {
 
 using Four = Pack<float, 4>;
 
-// A thread owns four neighbours of one block of 64, so that a half-warp shares its group. Read 16 bytes an element (20 with
-// an average), write 12 (2 more for bf16 weights, 4 for an average); 17 FLOPs. Bound by memory: 16-byte accesses, four
-// loads under way in a thread; 256 threads use no shared memory and fill an SM at any register count up to 64.
-__global__ void adamw_kernel(float* master, float* m, float* v, const float* grad, const uint8_t* group_of_block, Table table,
-                             float grad_scale, bf16* weights, float* ema, float ema_keep, float ema_rest, int64_t n) {
+// A thread owns four neighbours of one block of 64, so that a half-warp shares its group. Read 16 bytes an
+// element (20 with an average), write 12 (2 more for bf16 weights, 4 for an average); 17 FLOPs. Bound by
+// memory: 16-byte accesses, four loads under way in a thread; 256 threads use no shared memory and fill an SM
+// at any register count up to 64.
+__global__ void adamw_kernel(float* master, float* m, float* v, const float* grad,
+                             const uint8_t* group_of_block, Table table, float grad_scale, bf16* weights,
+                             float* ema, float ema_keep, float ema_rest, int64_t n) {
   const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * 4;
   if (i >= n) return;
   const int group = group_of_block[i / kAdamWBlock];
@@ -55,8 +57,8 @@ __global__ void adamw_kernel(float* master, float* m, float* v, const float* gra
 
 }  // namespace
 
-void adamw(Tensor& master, Tensor& m, Tensor& v, const Tensor& grad, const Tensor& group_of_block, const AdamWTable& table,
-           double grad_scale, Tensor* weights, Tensor* ema, double ema_decay) {
+void adamw(Tensor& master, Tensor& m, Tensor& v, const Tensor& grad, const Tensor& group_of_block,
+           const AdamWTable& table, double grad_scale, Tensor* weights, Tensor* ema, double ema_decay) {
   const int64_t n = master.numel();
   if (n == 0) return;
   Table rates;
@@ -67,10 +69,11 @@ void adamw(Tensor& master, Tensor& m, Tensor& v, const Tensor& grad, const Tenso
   }
   rates.of[kMaxAdamWGroups] = {NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN};
   constexpr int threads = 256;
-  simt::launch<adamw_kernel>({unsigned(ceil_div(n, 4 * threads)), threads, 0, current_stream()}, master.data<float>(),
-                             m.data<float>(), v.data<float>(), grad.data<float>(), group_of_block.data<uint8_t>(), rates,
-                             float(grad_scale), weights ? weights->data<bf16>() : nullptr,
-                             ema ? ema->data<float>() : nullptr, float(ema_decay), float(1 - ema_decay), n);
+  simt::launch<adamw_kernel>({unsigned(ceil_div(n, 4 * threads)), threads, 0, current_stream()},
+                             master.data<float>(), m.data<float>(), v.data<float>(), grad.data<float>(),
+                             group_of_block.data<uint8_t>(), rates, float(grad_scale),
+                             weights ? weights->data<bf16>() : nullptr, ema ? ema->data<float>() : nullptr,
+                             float(ema_decay), float(1 - ema_decay), n);
 }
 
 }  // namespace modrwkv::cuda

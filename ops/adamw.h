@@ -3,11 +3,12 @@
 //   p -= lr * weight_decay * p + lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
 // the update of torch.optim.AdamW; 0 / (0 + eps) is 0 also with RWKV's eps of 1e-18.
 //
-// master, m, v, grad and ema: one size, a multiple of 64, f32 (f64 too on the CPU). group_of_block u8 [size / 64] names the
-// group of each block of 64 elements; 255 = frozen: nothing of the block is touched. A group that does not exist is refused
-// on the CPU and makes the block NaN on CUDA. weights (optional, bf16): a copy of master, rewritten by rounding to nearest
-// even. ema (optional): averaged weights, ema = decay * ema + (1 - decay) * p.
-// Moves 28 bytes an element in f32 (read grad, master, m, v, write the last three), 2 more with weights, 8 more with ema.
+// master, m, v, grad and ema: one size, a multiple of 64, f32 (f64 too on the CPU). group_of_block u8 [size /
+// 64] names the group of each block of 64 elements; 255 = frozen: nothing of the block is touched. A group that
+// does not exist is refused on the CPU and makes the block NaN on CUDA. weights (optional, bf16): a copy of
+// master, rewritten by rounding to nearest even. ema (optional): averaged weights, ema = decay * ema + (1 -
+// decay) * p. Moves 28 bytes an element in f32 (read grad, master, m, v, write the last three), 2 more with
+// weights, 8 more with ema.
 #pragma once
 #include <vector>
 
@@ -36,8 +37,9 @@ struct AdamWTable {
 };
 
 namespace cuda {
-MODRWKV_LAUNCHER void adamw(Tensor& master, Tensor& m, Tensor& v, const Tensor& grad, const Tensor& group_of_block,
-                            const AdamWTable& table, double grad_scale, Tensor* weights, Tensor* ema, double ema_decay);
+MODRWKV_LAUNCHER void adamw(Tensor& master, Tensor& m, Tensor& v, const Tensor& grad,
+                            const Tensor& group_of_block, const AdamWTable& table, double grad_scale,
+                            Tensor* weights, Tensor* ema, double ema_decay);
 }
 
 }  // namespace modrwkv

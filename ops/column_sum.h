@@ -1,5 +1,5 @@
-// Second pass of every gradient that is summed over rows on CUDA: out[c] = sum over p of partial[p, c], in order of p, so
-// that the result does not depend on timing.
+// Second pass of every gradient that is summed over rows on CUDA: out[c] = sum over p of partial[p, c], in
+// order of p, so that the result does not depend on timing.
 #pragma once
 #include "core/tensor.h"
 
@@ -10,6 +10,7 @@ constexpr int64_t kRowsPerPartial = 64;  // rows that one block of a first pass 
 // Uninitialised [parts, columns] f32 for a first pass over `rows` rows.
 Tensor partial_sums(int64_t rows, int64_t columns, Device device);
 
-MODRWKV_LAUNCHER void column_sum(const Tensor& partial, Tensor& out);  // partial [P, C] f32, out: C elements, f32
+MODRWKV_LAUNCHER void column_sum(const Tensor& partial,
+                                 Tensor& out);  // partial [P, C] f32, out: C elements, f32
 
 }  // namespace modrwkv::cuda

@@ -1,5 +1,6 @@
 // Gather and scatter of 1-D convolutions on CUDA. The products are GEMMs (conv1d.cpp).
 #include "ops/conv1d.h"
+
 #include "ops/kernel_util.h"
 
 namespace modrwkv::cuda {

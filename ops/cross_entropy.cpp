@@ -17,8 +17,8 @@ namespace cpu {
 
 int64_t grain(int64_t row_size) { return 1 + (1 << 12) / (row_size + 1); }
 
-// The maximum in 16 interleaved parts, which the compiler turns into vector instructions. NaN is passed over: the sum of
-// exponentials keeps it.
+// The maximum in 16 interleaved parts, which the compiler turns into vector instructions. NaN is passed over:
+// the sum of exponentials keeps it.
 template <class T>
 T largest(const T* x, int64_t n) {
   constexpr int64_t parts = 16;
@@ -32,7 +32,8 @@ T largest(const T* x, int64_t n) {
   return *std::max_element(part, part + parts);
 }
 
-void cross_entropy_forward(const Tensor& logits, const Tensor& labels, Tensor& lse, Tensor& loss, Tensor& inverse_count) {
+void cross_entropy_forward(const Tensor& logits, const Tensor& labels, Tensor& lse, Tensor& loss,
+                           Tensor& inverse_count) {
   const int64_t n = logits.size(-1), rows = lse.numel();
   const int32_t* label = labels.data<int32_t>();
   int64_t count = 0;
@@ -93,7 +94,8 @@ Variable cross_entropy(const Variable& logits, const Tensor& labels) {
   std::vector<int64_t> leading;
   for (int i = 0; i + 1 < x.rank(); ++i) leading.push_back(x.size(i));
   const Shape expected(leading);
-  require(labels.defined() && labels.shape() == expected && labels.dtype() == DType::i32 && labels.device() == x.device(),
+  require(labels.defined() && labels.shape() == expected && labels.dtype() == DType::i32 &&
+              labels.device() == x.device(),
           "cross_entropy: logits are {}, labels {}, expected i32 {} on {}", x.str(),
           labels.defined() ? labels.str() : "undefined", expected.str(), to_string(x.device()));
   const DType type = x.dtype() == DType::bf16 ? DType::f32 : x.dtype();
@@ -102,8 +104,8 @@ Variable cross_entropy(const Variable& logits, const Tensor& labels) {
   run(x.device(), cpu::cross_entropy_forward, cuda::cross_entropy_forward, x, labels, lse, loss, inverse_count);
   return record("cross_entropy", loss, {logits}, [x, labels, lse, inverse_count](Grads& g) {
     Tensor dlogits = g.write(0);
-    run(x.device(), cpu::cross_entropy_backward, cuda::cross_entropy_backward, g.out(), x, labels, lse, inverse_count,
-        dlogits);
+    run(x.device(), cpu::cross_entropy_backward, cuda::cross_entropy_backward, g.out(), x, labels, lse,
+        inverse_count, dlogits);
   });
 }
 

@@ -17,7 +17,9 @@ constexpr int kBlock = 512;         // threads of a row where a block owns it
 template <int Threads>
 struct RowOwner {
   static constexpr bool kWarp = Threads == 32;
-  __device__ static int64_t row() { return kWarp ? int64_t(blockIdx.x) * kWarps + threadIdx.x / 32 : int64_t(blockIdx.x); }
+  __device__ static int64_t row() {
+    return kWarp ? int64_t(blockIdx.x) * kWarps + threadIdx.x / 32 : int64_t(blockIdx.x);
+  }
   __device__ static int rank() { return kWarp ? threadIdx.x % 32 : threadIdx.x; }
   __device__ static float sum(float v SIMT_AT) {
     if constexpr (kWarp) {
@@ -35,14 +37,15 @@ struct RowOwner {
   }
 };
 
-// A row is read once: each thread keeps the maximum of what it saw and the sum of exponentials relative to it (the sum is
-// rescaled once a pack of W), the owners of the row then agree on the maximum. Starting at -FLT_MAX instead of -inf keeps
-// rows that begin with -inf (masked classes) free of inf - inf. Read n elements, write 12 bytes a row; about 4 FLOPs and
-// 1 exponential an element (2 in the scalar form). A row of up to 1024 is a few loads for a warp; longer rows are left to
-// 512 threads: at V 65536 that is 16 loads of 16 bytes each in bf16, and four rows fill an SM.
+// A row is read once: each thread keeps the maximum of what it saw and the sum of exponentials relative to it
+// (the sum is rescaled once a pack of W), the owners of the row then agree on the maximum. Starting at -FLT_MAX
+// instead of -inf keeps rows that begin with -inf (masked classes) free of inf - inf. Read n elements, write 12
+// bytes a row; about 4 FLOPs and 1 exponential an element (2 in the scalar form). A row of up to 1024 is a few
+// loads for a warp; longer rows are left to 512 threads: at V 65536 that is 16 loads of 16 bytes each in bf16,
+// and four rows fill an SM.
 template <class T, int W, int Threads>
-__global__ void cross_entropy_forward_kernel(const T* logits, const int32_t* labels, float* lse, float* row_loss,
-                                             int32_t* counted, int64_t rows, int64_t n) {
+__global__ void cross_entropy_forward_kernel(const T* logits, const int32_t* labels, float* lse,
+                                             float* row_loss, int32_t* counted, int64_t rows, int64_t n) {
   using Owner = RowOwner<Threads>;
   const int64_t row = Owner::row();
   if (row >= rows) return;  // whole warps, or the whole block
@@ -68,11 +71,12 @@ __global__ void cross_entropy_forward_kernel(const T* logits, const int32_t* lab
   row_loss[row] = label < 0 ? 0.0f : label < n ? row_top - to_float(x[label]) + tail : NAN;
 }
 
-// Same owners. Read and write n elements (write only where the row does not count); 4 FLOPs and 1 exponential an element.
+// Same owners. Read and write n elements (write only where the row does not count); 4 FLOPs and 1 exponential
+// an element.
 template <class T, int W, int Threads>
 __global__ void cross_entropy_backward_kernel(const float* dloss, const T* logits, const int32_t* labels,
-                                              const float* lse, const float* inverse_count, T* dlogits, int64_t rows,
-                                              int64_t n) {
+                                              const float* lse, const float* inverse_count, T* dlogits,
+                                              int64_t rows, int64_t n) {
   using Owner = RowOwner<Threads>;
   const int64_t row = Owner::row();
   if (row >= rows) return;
@@ -119,7 +123,8 @@ simt::dims grid_for(int64_t rows, int threads) {
 
 }  // namespace
 
-void cross_entropy_forward(const Tensor& logits, const Tensor& labels, Tensor& lse, Tensor& loss, Tensor& inverse_count) {
+void cross_entropy_forward(const Tensor& logits, const Tensor& labels, Tensor& lse, Tensor& loss,
+                           Tensor& inverse_count) {
   const int64_t rows = lse.numel(), n = logits.size(-1);
   const MemoryScope scope(MemoryTag::workspace);
   Tensor row_loss = Tensor::empty_like(lse), counted = Tensor::empty({rows}, DType::i32, lse.device());
@@ -129,8 +134,8 @@ void cross_entropy_forward(const Tensor& logits, const Tensor& labels, Tensor& l
       choose<T>(n, aligned16(logits.raw()), [&](auto width, auto threads) {
         constexpr int W = decltype(width)::value, Threads = decltype(threads)::value;
         simt::launch<cross_entropy_forward_kernel<T, W, Threads>>(
-            grid_for(rows, Threads), logits.data<T>(), labels.data<int32_t>(), lse.data<float>(), row_loss.data<float>(),
-            counted.data<int32_t>(), rows, n);
+            grid_for(rows, Threads), logits.data<T>(), labels.data<int32_t>(), lse.data<float>(),
+            row_loss.data<float>(), counted.data<int32_t>(), rows, n);
       });
     });
   }
@@ -146,8 +151,8 @@ void cross_entropy_backward(const Tensor& dloss, const Tensor& logits, const Ten
     choose<T>(n, aligned16(logits.raw()) && aligned16(dlogits.raw()), [&](auto width, auto threads) {
       constexpr int W = decltype(width)::value, Threads = decltype(threads)::value;
       simt::launch<cross_entropy_backward_kernel<T, W, Threads>>(
-          grid_for(rows, Threads), dloss.data<float>(), logits.data<T>(), labels.data<int32_t>(), lse.data<float>(),
-          inverse_count.data<float>(), dlogits.data<T>(), rows, n);
+          grid_for(rows, Threads), dloss.data<float>(), logits.data<T>(), labels.data<int32_t>(),
+          lse.data<float>(), inverse_count.data<float>(), dlogits.data<T>(), rows, n);
     });
   });
 }

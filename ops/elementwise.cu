@@ -1,4 +1,5 @@
-// add, mul, scale on CUDA: read 2 (scale: 1) and write 1 element, 1 FLOP each; bound by memory, 16 bytes a thread.
+// add, mul, scale on CUDA: read 2 (scale: 1) and write 1 element, 1 FLOP each; bound by memory, 16 bytes a
+// thread.
 #include "ops/elementwise.h"
 
 #include "ops/kernel_util.h"

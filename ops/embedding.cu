@@ -1,5 +1,6 @@
 // Embedding on CUDA.
 #include "ops/embedding.h"
+
 #include "ops/kernel_util.h"
 
 namespace modrwkv::cuda {

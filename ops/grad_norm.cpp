@@ -45,11 +45,11 @@ void square_sum(const Tensor& grad, const Tensor* group_of_block, Tensor& sum) {
 
 double grad_norm(const Tensor& grad, const Tensor* group_of_block) {
   const int64_t blocks = (grad.numel() + kBlock - 1) / kBlock;
-  require(group_of_block == nullptr ||
-              (group_of_block->numel() == blocks && group_of_block->dtype() == DType::u8 &&
-               group_of_block->device() == grad.device()),
-          "grad_norm: gradient is {}, groups of its blocks of {} are {}, expected u8 [{}]", grad.str(), kBlock,
-          group_of_block ? group_of_block->str() : "", blocks);
+  require(
+      group_of_block == nullptr || (group_of_block->numel() == blocks && group_of_block->dtype() == DType::u8 &&
+                                    group_of_block->device() == grad.device()),
+      "grad_norm: gradient is {}, groups of its blocks of {} are {}, expected u8 [{}]", grad.str(), kBlock,
+      group_of_block ? group_of_block->str() : "", blocks);
   require(!grad.device().is_cuda() || reinterpret_cast<uintptr_t>(grad.raw()) % 16 == 0,
           "grad_norm: gradient {} does not start on a 16-byte border", grad.str());
   Tensor sum;

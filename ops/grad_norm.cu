@@ -10,9 +10,10 @@ constexpr int kThreads = 256, kPerThread = 32;
 constexpr int64_t kPart = kThreads * kPerThread;  // elements of a block's sum
 using Four = Pack<float, 4>;
 
-// A block owns kPart elements and leaves their sum of squares; a thread takes four neighbours at a time, which lie in one
-// block of 64. Read 4 bytes, 2 FLOPs an element: f64 arithmetic cannot overflow on f32 values and is still faster than the
-// memory where f64 runs at 1/64 of f32. 8 loads of 16 bytes a thread hide their latency behind each other.
+// A block owns kPart elements and leaves their sum of squares; a thread takes four neighbours at a time, which
+// lie in one block of 64. Read 4 bytes, 2 FLOPs an element: f64 arithmetic cannot overflow on f32 values and is
+// still faster than the memory where f64 runs at 1/64 of f32. 8 loads of 16 bytes a thread hide their latency
+// behind each other.
 __global__ void square_sums_kernel(const float* grad, const uint8_t* group_of_block, double* sums, int64_t n) {
   const int64_t first = blockIdx.x * kPart;
   double sum = 0;
@@ -48,7 +49,8 @@ void square_sum(const Tensor& grad, const Tensor* group_of_block, Tensor& sum) {
   Tensor sums = Tensor::empty({parts}, DType::f64, grad.device());
   if (parts > 0) {
     simt::launch<square_sums_kernel>({unsigned(parts), kThreads, 0, current_stream()}, grad.data<float>(),
-                                     group_of_block ? group_of_block->data<uint8_t>() : nullptr, sums.data<double>(), n);
+                                     group_of_block ? group_of_block->data<uint8_t>() : nullptr,
+                                     sums.data<double>(), n);
   }
   simt::launch<total_kernel>({1, 1024, 0, current_stream()}, sums.data<double>(), parts, sum.data<double>());
 }

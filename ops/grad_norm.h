@@ -4,8 +4,9 @@
 
 namespace modrwkv {
 
-// sqrt(sum of squares), summed in f64 in an order that depends on the size alone. Blocks of 64 elements whose group
-// (u8 [size / 64], optional) is 255 are frozen and left out. Not finite when any other element is not. Waits for the device.
+// sqrt(sum of squares), summed in f64 in an order that depends on the size alone. Blocks of 64 elements whose
+// group (u8 [size / 64], optional) is 255 are frozen and left out. Not finite when any other element is not.
+// Waits for the device.
 double grad_norm(const Tensor& grad, const Tensor* group_of_block = nullptr);
 
 // As torch.nn.utils.clip_grad_norm_: min(1, max_norm / (norm + 1e-6)); NaN for NaN.

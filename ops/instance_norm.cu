@@ -1,5 +1,6 @@
 // Instance norm of a series and its inverse on CUDA.
 #include "ops/instance_norm.h"
+
 #include "ops/kernel_util.h"
 
 namespace modrwkv::cuda {

@@ -15,8 +15,8 @@ struct alignas(sizeof(T) * W) Pack {
 
 inline bool aligned16(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
-// y[i] = f(a[i], b[i]) in fp32. A thread owns W neighbouring elements, W = 16 bytes where all pointers are 16-byte aligned
-// and 1 elsewhere; the last, short pack is done element by element.
+// y[i] = f(a[i], b[i]) in fp32. A thread owns W neighbouring elements, W = 16 bytes where all pointers are
+// 16-byte aligned and 1 elsewhere; the last, short pack is done element by element.
 template <class T, int W, class F>
 __global__ void map2_kernel(const T* a, const T* b, T* y, int64_t n, F f) {
   const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * W;
@@ -44,9 +44,11 @@ void map2(const char* op, const Tensor& a, const Tensor& b, Tensor& y, F f) {
     const bool wide = aligned16(a.raw()) && aligned16(b.raw()) && aligned16(y.raw());
     const unsigned grid = unsigned(ceil_div(n, int64_t(threads) * (wide ? W : 1)));
     if (wide) {
-      simt::launch<map2_kernel<T, W, F>>({grid, threads, 0, current_stream()}, a.data<T>(), b.data<T>(), y.data<T>(), n, f);
+      simt::launch<map2_kernel<T, W, F>>({grid, threads, 0, current_stream()}, a.data<T>(), b.data<T>(),
+                                         y.data<T>(), n, f);
     } else {
-      simt::launch<map2_kernel<T, 1, F>>({grid, threads, 0, current_stream()}, a.data<T>(), b.data<T>(), y.data<T>(), n, f);
+      simt::launch<map2_kernel<T, 1, F>>({grid, threads, 0, current_stream()}, a.data<T>(), b.data<T>(),
+                                         y.data<T>(), n, f);
     }
   });
 }

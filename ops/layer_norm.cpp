@@ -14,8 +14,8 @@ int64_t grain(int64_t row_size) { return 1 + (1 << 14) / (row_size + 1); }
 
 namespace cpu {
 
-void layer_norm_forward(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps, Tensor& y,
-                        Tensor& mean, Tensor& rstd) {
+void layer_norm_forward(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps,
+                        Tensor& y, Tensor& mean, Tensor& rstd) {
   const int64_t n = x.size(-1) / groups, rows = mean.numel();
   for_cpu_float("layer_norm", x.dtype(), [&](auto t) {
     using T = decltype(t);
@@ -38,9 +38,10 @@ void layer_norm_forward(const Tensor& x, int64_t groups, const Tensor& weight, c
   });
 }
 
-// With q = dy * weight and h = (x - mean) * rstd:  dx = rstd * (q - mean(q) - h * mean(q h)); dweight = sum dy h.
-void layer_norm_backward(const Tensor& dy, const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& mean,
-                         const Tensor& rstd, Tensor& dx, Tensor& dweight, Tensor& dbias) {
+// With q = dy * weight and h = (x - mean) * rstd:  dx = rstd * (q - mean(q) - h * mean(q h)); dweight = sum dy
+// h.
+void layer_norm_backward(const Tensor& dy, const Tensor& x, int64_t groups, const Tensor& weight,
+                         const Tensor& mean, const Tensor& rstd, Tensor& dx, Tensor& dweight, Tensor& dbias) {
   const int64_t n = x.size(-1) / groups, rows = mean.numel();
   for_cpu_float("layer_norm", x.dtype(), [&](auto t) {
     using T = decltype(t);
@@ -91,28 +92,31 @@ void layer_norm_backward(const Tensor& dy, const Tensor& x, int64_t groups, cons
 
 }  // namespace cpu
 
-Variable normalise(const char* op, const Variable& x, int64_t groups, const Variable& weight, const Variable& bias,
-                   double eps) {
+Variable normalise(const char* op, const Variable& x, int64_t groups, const Variable& weight,
+                   const Variable& bias, double eps) {
   const Shape& s = x.shape();
   require(s.rank() >= 1 && groups >= 1 && s[-1] % groups == 0, "{}: input {} cannot be cut into {} groups", op,
           x.value().str(), groups);
   for (const Variable* p : {&weight, &bias}) {
     require(p->shape() == Shape{s[-1]} && p->dtype() == x.dtype() && p->device() == x.device(),
-            "{}: input is {}, {} is {}, expected {} [{}] on {}", op, x.value().str(), p == &weight ? "weight" : "bias",
-            p->value().str(), name_of(x.dtype()), s[-1], to_string(x.device()));
+            "{}: input is {}, {} is {}, expected {} [{}] on {}", op, x.value().str(),
+            p == &weight ? "weight" : "bias", p->value().str(), name_of(x.dtype()), s[-1],
+            to_string(x.device()));
   }
   const int64_t rows = s[-1] == 0 ? 0 : x.value().numel() / s[-1] * groups;
   const DType statistics = x.dtype() == DType::bf16 ? DType::f32 : x.dtype();
   Tensor y = Tensor::empty_like(x.value());
   Tensor mean = Tensor::empty({rows}, statistics, x.device()), rstd = Tensor::empty_like(mean);
-  run(x.device(), cpu::layer_norm_forward, cuda::layer_norm_forward, x.value(), groups, weight.value(), bias.value(), eps,
-      y, mean, rstd);
-  return record(op, y, {x, weight, bias}, [groups, x = x.value(), weight = weight.value(), mean, rstd](Grads& g) {
-    Tensor dx = g.wants(0) ? g.write(0) : Tensor();
-    Tensor dweight = g.wants(1) ? g.write_param(1) : Tensor(), dbias = g.wants(2) ? g.write_param(2) : Tensor();
-    run(x.device(), cpu::layer_norm_backward, cuda::layer_norm_backward, g.out(), x, groups, weight, mean, rstd, dx,
-        dweight, dbias);
-  });
+  run(x.device(), cpu::layer_norm_forward, cuda::layer_norm_forward, x.value(), groups, weight.value(),
+      bias.value(), eps, y, mean, rstd);
+  return record(op, y, {x, weight, bias},
+                [groups, x = x.value(), weight = weight.value(), mean, rstd](Grads& g) {
+                  Tensor dx = g.wants(0) ? g.write(0) : Tensor();
+                  Tensor dweight = g.wants(1) ? g.write_param(1) : Tensor(),
+                         dbias = g.wants(2) ? g.write_param(2) : Tensor();
+                  run(x.device(), cpu::layer_norm_backward, cuda::layer_norm_backward, g.out(), x, groups,
+                      weight, mean, rstd, dx, dweight, dbias);
+                });
 }
 
 }  // namespace
@@ -121,7 +125,8 @@ Variable layer_norm(const Variable& x, const Variable& weight, const Variable& b
   return normalise("layer_norm", x, 1, weight, bias, eps);
 }
 
-Variable group_norm(const Variable& x, int64_t groups, const Variable& weight, const Variable& bias, double eps) {
+Variable group_norm(const Variable& x, int64_t groups, const Variable& weight, const Variable& bias,
+                    double eps) {
   return normalise("group_norm", x, groups, weight, bias, eps);
 }
 

@@ -7,13 +7,14 @@
 namespace modrwkv::cuda {
 namespace {
 
-constexpr int kWarps = 4;  // rows of a block; a row needs no shared memory, so small blocks fill an SM just as well
+constexpr int kWarps =
+    4;  // rows of a block; a row needs no shared memory, so small blocks fill an SM just as well
 
 // One warp owns a row and reads it three times (mean, variance, output); all but the first come from L1.
 // Read and write n elements, write 8 bytes a row; 8 FLOPs an element.
 template <class T>
-__global__ void layer_norm_forward_kernel(const T* x, const T* weight, const T* bias, T* y, float* mean, float* rstd,
-                                          int64_t rows, int n, int groups, float eps) {
+__global__ void layer_norm_forward_kernel(const T* x, const T* weight, const T* bias, T* y, float* mean,
+                                          float* rstd, int64_t rows, int n, int groups, float eps) {
   const int64_t row = int64_t(blockIdx.x) * kWarps + threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   if (row >= rows) return;  // whole warps
@@ -37,10 +38,11 @@ __global__ void layer_norm_forward_kernel(const T* x, const T* weight, const T* 
   }
 }
 
-// One warp owns a row. Read 2 n elements (twice, the second time from L1) and 8 bytes, write n; 14 FLOPs an element.
+// One warp owns a row. Read 2 n elements (twice, the second time from L1) and 8 bytes, write n; 14 FLOPs an
+// element.
 template <class T>
-__global__ void layer_norm_backward_kernel(const T* dy, const T* x, const T* weight, const float* mean, const float* rstd,
-                                           T* dx, int64_t rows, int n, int groups) {
+__global__ void layer_norm_backward_kernel(const T* dy, const T* x, const T* weight, const float* mean,
+                                           const float* rstd, T* dx, int64_t rows, int n, int groups) {
   const int64_t row = int64_t(blockIdx.x) * kWarps + threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   if (row >= rows) return;
@@ -83,29 +85,29 @@ __global__ void layer_norm_parameters_kernel(const T* dy, const T* x, const floa
 
 }  // namespace
 
-void layer_norm_forward(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps, Tensor& y,
-                        Tensor& mean, Tensor& rstd) {
+void layer_norm_forward(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps,
+                        Tensor& y, Tensor& mean, Tensor& rstd) {
   const int64_t rows = mean.numel();
   if (rows == 0) return;
   for_cuda_float("layer_norm", x.dtype(), [&](auto t) {
     using T = decltype(t);
-    simt::launch<layer_norm_forward_kernel<T>>({unsigned(ceil_div(rows, kWarps)), 32 * kWarps, 0, current_stream()},
-                                               x.data<T>(), weight.data<T>(), bias.data<T>(), y.data<T>(),
-                                               mean.data<float>(), rstd.data<float>(), rows, int(x.size(-1) / groups),
-                                               int(groups), float(eps));
+    simt::launch<layer_norm_forward_kernel<T>>(
+        {unsigned(ceil_div(rows, kWarps)), 32 * kWarps, 0, current_stream()}, x.data<T>(), weight.data<T>(),
+        bias.data<T>(), y.data<T>(), mean.data<float>(), rstd.data<float>(), rows, int(x.size(-1) / groups),
+        int(groups), float(eps));
   });
 }
 
-void layer_norm_backward(const Tensor& dy, const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& mean,
-                         const Tensor& rstd, Tensor& dx, Tensor& dweight, Tensor& dbias) {
+void layer_norm_backward(const Tensor& dy, const Tensor& x, int64_t groups, const Tensor& weight,
+                         const Tensor& mean, const Tensor& rstd, Tensor& dx, Tensor& dweight, Tensor& dbias) {
   const int64_t rows = mean.numel(), tokens = rows / groups, channels = x.size(-1);
   const int n = int(channels / groups);
   for_cuda_float("layer_norm", x.dtype(), [&](auto t) {
     using T = decltype(t);
     if (dx.defined() && rows > 0) {
-      simt::launch<layer_norm_backward_kernel<T>>({unsigned(ceil_div(rows, kWarps)), 32 * kWarps, 0, current_stream()},
-                                                  dy.data<T>(), x.data<T>(), weight.data<T>(), mean.data<float>(),
-                                                  rstd.data<float>(), dx.data<T>(), rows, n, int(groups));
+      simt::launch<layer_norm_backward_kernel<T>>(
+          {unsigned(ceil_div(rows, kWarps)), 32 * kWarps, 0, current_stream()}, dy.data<T>(), x.data<T>(),
+          weight.data<T>(), mean.data<float>(), rstd.data<float>(), dx.data<T>(), rows, n, int(groups));
     }
     if (!dweight.defined() && !dbias.defined()) return;
     Tensor pw = partial_sums(tokens, channels, x.device()), pb = partial_sums(tokens, channels, x.device());

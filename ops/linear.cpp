@@ -33,7 +33,8 @@ void bias_gradient(const Tensor& dy, Tensor& db) {
 void check_linear(const Variable& x, const Variable& weight, const Variable& bias, bool out_in) {
   const Shape& w = weight.shape();
   require(w.rank() == 2 && x.shape().rank() >= 1 && x.size(-1) == w[out_in ? 1 : 0],
-          "linear: input is {}, weight {} is stored {}", x.value().str(), w.str(), out_in ? "[out, in]" : "[in, out]");
+          "linear: input is {}, weight {} is stored {}", x.value().str(), w.str(),
+          out_in ? "[out, in]" : "[in, out]");
   require(weight.dtype() == x.dtype() && weight.device() == x.device(), "linear: input is {}, weight is {}",
           x.value().str(), weight.value().str());
   const int64_t out = w[out_in ? 0 : 1];

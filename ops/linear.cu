@@ -7,7 +7,8 @@
 namespace modrwkv::cuda {
 namespace {
 
-// First pass: a thread owns one column of kRowsPerPartial rows. Read one element, write 4 / kRowsPerPartial bytes an element.
+// First pass: a thread owns one column of kRowsPerPartial rows. Read one element, write 4 / kRowsPerPartial
+// bytes an element.
 template <class T>
 __global__ void bias_gradient_kernel(const T* dy, float* partial, int64_t rows, int64_t columns) {
   const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -28,8 +29,8 @@ void bias_gradient(const Tensor& dy, Tensor& db) {
   for_cuda_float("linear: bias", dy.dtype(), [&](auto t) {
     using T = decltype(t);
     const dim3 grid(unsigned(ceil_div(columns, 128)), unsigned(partial.size(0)));
-    simt::launch<bias_gradient_kernel<T>>({grid, 128, 0, current_stream()}, dy.data<T>(), partial.data<float>(), rows,
-                                          columns);
+    simt::launch<bias_gradient_kernel<T>>({grid, 128, 0, current_stream()}, dy.data<T>(), partial.data<float>(),
+                                          rows, columns);
   });
   column_sum(partial, db);
 }

@@ -1,6 +1,6 @@
 // y = x W^T + b, and y = x W for matrices stored [in, out] (RWKV-7's low-rank pairs).
-// x [.., in] -> y [.., out]; bias [out] optional. f32, f64 (CPU), f32, bf16 (CUDA); fp32 accumulation. Saves x and W.
-// Gradients: x, W, bias. The products are the vendor's GEMM; the bias is added in its epilogue.
+// x [.., in] -> y [.., out]; bias [out] optional. f32, f64 (CPU), f32, bf16 (CUDA); fp32 accumulation. Saves x
+// and W. Gradients: x, W, bias. The products are the vendor's GEMM; the bias is added in its epilogue.
 #pragma once
 #include "autograd/variable.h"
 

@@ -30,8 +30,8 @@ void sum_part(const T* x, const T* y, const uint8_t* mask, int64_t begin, int64_
   count = counted;
 }
 
-void distance_forward(Distance d, const Tensor& prediction, const Tensor& target, const Tensor& mask, Tensor& loss,
-                      Tensor& inverse_count) {
+void distance_forward(Distance d, const Tensor& prediction, const Tensor& target, const Tensor& mask,
+                      Tensor& loss, Tensor& inverse_count) {
   constexpr int64_t part = 1 << 12;  // parts of fixed size, so that the sum does not depend on the thread count
   const int64_t n = prediction.numel(), parts = (n + part - 1) / part;
   std::vector<double> sums(size_t(parts), 0.0);
@@ -47,9 +47,11 @@ void distance_forward(Distance d, const Tensor& prediction, const Tensor& target
         double& sum = sums[size_t(p)];
         int64_t& count = counts[size_t(p)];
         if (d == Distance::square) {
-          sum_part(x, y, known, first, last, [](T e) { return e * e; }, sum, count);
+          sum_part(
+              x, y, known, first, last, [](T e) { return e * e; }, sum, count);
         } else {
-          sum_part(x, y, known, first, last, [](T e) { return std::fabs(e); }, sum, count);
+          sum_part(
+              x, y, known, first, last, [](T e) { return std::fabs(e); }, sum, count);
         }
       }
     });
@@ -63,8 +65,8 @@ void distance_forward(Distance d, const Tensor& prediction, const Tensor& target
   });
 }
 
-void distance_backward(Distance d, const Tensor& dloss, const Tensor& prediction, const Tensor& target, const Tensor& mask,
-                       const Tensor& inverse_count, Tensor& dprediction) {
+void distance_backward(Distance d, const Tensor& dloss, const Tensor& prediction, const Tensor& target,
+                       const Tensor& mask, const Tensor& inverse_count, Tensor& dprediction) {
   for_cpu_float("mse", prediction.dtype(), [&](auto t) {
     using T = decltype(t);
     const T* x = prediction.data<T>();
@@ -89,19 +91,22 @@ void distance_backward(Distance d, const Tensor& dloss, const Tensor& prediction
 
 }  // namespace cpu
 
-Variable distance(const char* op, Distance d, const Variable& prediction, const Tensor& target, const Tensor& mask) {
+Variable distance(const char* op, Distance d, const Variable& prediction, const Tensor& target,
+                  const Tensor& mask) {
   const Tensor& x = prediction.value();
   require(target.defined() && target.shape() == x.shape() && target.device() == x.device() &&
               (target.dtype() == x.dtype() || (target.dtype() == DType::f32 && x.dtype() == DType::bf16)),
           "{}: prediction is {}, target is {}", op, x.str(), target.defined() ? target.str() : "undefined");
-  require(!mask.defined() || (mask.shape() == x.shape() && mask.dtype() == DType::u8 && mask.device() == x.device()),
+  require(!mask.defined() ||
+              (mask.shape() == x.shape() && mask.dtype() == DType::u8 && mask.device() == x.device()),
           "{}: mask is {}, expected u8 {} on {}", op, mask.str(), x.shape().str(), to_string(x.device()));
   const DType type = x.dtype() == DType::bf16 ? DType::f32 : x.dtype();
   Tensor loss = Tensor::empty({1}, type, x.device()), inverse_count = Tensor::empty_like(loss);
   run(x.device(), cpu::distance_forward, cuda::distance_forward, d, x, target, mask, loss, inverse_count);
   return record(op, loss, {prediction}, [d, x, target, mask, inverse_count](Grads& g) {
     Tensor dx = g.write(0);
-    run(x.device(), cpu::distance_backward, cuda::distance_backward, d, g.out(), x, target, mask, inverse_count, dx);
+    run(x.device(), cpu::distance_backward, cuda::distance_backward, d, g.out(), x, target, mask, inverse_count,
+        dx);
   });
 }
 

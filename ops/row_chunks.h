@@ -1,5 +1,6 @@
-// CPU loops over rows whose parameter gradients are sums over all rows. Rows are cut into chunks of a fixed size, each
-// chunk has sums of its own, and these are added in order: the result does not depend on the number of threads.
+// CPU loops over rows whose parameter gradients are sums over all rows. Rows are cut into chunks of a fixed
+// size, each chunk has sums of its own, and these are added in order: the result does not depend on the number
+// of threads.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -15,8 +16,9 @@ constexpr size_t kMaxChunkSums = 6;
 template <class T>
 using ChunkSums = std::array<T*, kMaxChunkSums>;
 
-// Calls body(begin, end, sums) for every chunk of rows [begin, end). sums[i] are the chunk's own sums for totals[i], zero at
-// first and as many as totals[i] has elements; null where totals[i] is undefined. `work` is about the cost of a row.
+// Calls body(begin, end, sums) for every chunk of rows [begin, end). sums[i] are the chunk's own sums for
+// totals[i], zero at first and as many as totals[i] has elements; null where totals[i] is undefined. `work` is
+// about the cost of a row.
 template <class T, class Body>
 void for_row_chunks(int64_t rows, int64_t work, const std::vector<Tensor>& totals, Body&& body) {
   const int64_t chunks = (rows + kRowsPerChunk - 1) / kRowsPerChunk;

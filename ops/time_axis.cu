@@ -1,6 +1,7 @@
 // Copies between time axes on CUDA.
-#include "ops/kernel_util.h"
 #include "ops/time_axis.h"
+
+#include "ops/kernel_util.h"
 
 namespace modrwkv::cuda {
 namespace {

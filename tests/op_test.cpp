@@ -26,7 +26,8 @@ struct Pass {
 
 Tensor home(const Tensor& t) { return t.to(kCpu).to(DType::f64); }
 
-// Runs fn forward and backward on inputs converted to `type` on `device`. An undefined dout is not differentiated.
+// Runs fn forward and backward on inputs converted to `type` on `device`. An undefined dout is not
+// differentiated.
 Pass run_op(const VariableFunction& fn, const std::vector<Tensor>& inputs, const std::vector<size_t>& fixed,
             const std::vector<size_t>& wide, const std::vector<Tensor>& douts, DType type, Device device,
             bool shift = false) {
@@ -59,7 +60,8 @@ Pass run_op(const VariableFunction& fn, const std::vector<Tensor>& inputs, const
   poison_new_memory(false);
   Pass pass;
   for (const Variable& v : outputs) pass.outputs.push_back(home(v.value()));
-  for (const Variable& v : leaves) pass.gradients.push_back(v.defined() && v.grad().defined() ? home(v.grad()) : Tensor());
+  for (const Variable& v : leaves)
+    pass.gradients.push_back(v.defined() && v.grad().defined() ? home(v.grad()) : Tensor());
   return pass;
 }
 
@@ -91,7 +93,8 @@ double relative_error(const Tensor& a, const Tensor& b) {
   return std::sqrt(error / size);
 }
 
-void expect_golden(const std::string& file, const std::string& name, const VariableFunction& fn, double f32_tolerance) {
+void expect_golden(const std::string& file, const std::string& name, const VariableFunction& fn,
+                   double f32_tolerance) {
   const FileReader golden("tests/goldens/" + file + ".h5");
   const auto all = [&](const std::string& kind) {
     std::vector<Tensor> tensors;
@@ -135,13 +138,15 @@ void expect_gradients(const VariableFunction& fn, const std::vector<Tensor>& inp
   EXPECT_TRUE(result.ok) << "seed " << seed << ": " << result.worst;
 }
 
-void expect_cuda_equals_cpu(const VariableFunction& fn, const std::vector<Tensor>& inputs, const CudaTest& options) {
+void expect_cuda_equals_cpu(const VariableFunction& fn, const std::vector<Tensor>& inputs,
+                            const CudaTest& options) {
   if (!cuda::available()) GTEST_SKIP() << cuda::why_unavailable();
   const Device device{DeviceType::cuda, 0};
   for (const DType type : {DType::f32, DType::bf16}) {
     if (!(type == DType::f32 ? options.f32 : options.bf16)) continue;
     std::vector<Tensor> same;
-    for (size_t i = 0; i < inputs.size(); ++i) same.push_back(rounded(inputs[i], contains(options.wide, i) ? DType::f32 : type));
+    for (size_t i = 0; i < inputs.size(); ++i)
+      same.push_back(rounded(inputs[i], contains(options.wide, i) ? DType::f32 : type));
     std::vector<Tensor> douts;
     {
       const NoGrad scope;
@@ -150,7 +155,8 @@ void expect_cuda_equals_cpu(const VariableFunction& fn, const std::vector<Tensor
       uint64_t seed = 1000;
       for (const Variable& v : fn(values)) {
         const Tensor dout = random_tensor(v.shape(), seed++);
-        douts.push_back(is_float(v.dtype()) ? rounded(dout, v.value().numel() == 1 ? DType::f32 : type) : Tensor());
+        douts.push_back(is_float(v.dtype()) ? rounded(dout, v.value().numel() == 1 ? DType::f32 : type)
+                                            : Tensor());
       }
     }
     const Pass exact = run_op(fn, same, options.fixed, options.wide, douts, DType::f64, kCpu);
@@ -158,8 +164,8 @@ void expect_cuda_equals_cpu(const VariableFunction& fn, const std::vector<Tensor
     for (const std::string& order : cuda::thread_orders()) {
       cuda::set_thread_order(order);
       const Pass tested = run_op(fn, same, options.fixed, options.wide, douts, type, device, options.unaligned);
-      const auto compare = [&](const std::vector<Tensor>& a, const std::vector<Tensor>& p, const std::vector<Tensor>& b,
-                               const char* what) {
+      const auto compare = [&](const std::vector<Tensor>& a, const std::vector<Tensor>& p,
+                               const std::vector<Tensor>& b, const char* what) {
         ASSERT_EQ(a.size(), b.size());
         for (size_t i = 0; i < b.size(); ++i) {
           ASSERT_EQ(a[i].defined(), b[i].defined()) << what << " " << i;
@@ -183,7 +189,8 @@ void expect_error(const std::function<void()>& fn, const std::string& text) {
     fn();
     ADD_FAILURE() << "expected an error with: " << text;
   } catch (const Error& e) {
-    EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << "message: " << e.what() << "\nexpected: " << text;
+    EXPECT_NE(std::string(e.what()).find(text), std::string::npos)
+        << "message: " << e.what() << "\nexpected: " << text;
     EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << e.what();
   }
 }

@@ -28,8 +28,10 @@ int count_lines(const std::string& file) {
 }
 
 // `exec` makes the shell become the program, so that signals reach it.
-pid_t start(const std::string& command, const std::string& prelude, const std::string& out, const std::string& err) {
-  const std::string shell = (prelude.empty() ? "" : prelude + " && ") + "exec " + program_folder() + "/" + command;
+pid_t start(const std::string& command, const std::string& prelude, const std::string& out,
+            const std::string& err) {
+  const std::string shell =
+      (prelude.empty() ? "" : prelude + " && ") + "exec " + program_folder() + "/" + command;
   const pid_t pid = fork();
   if (pid < 0) throw std::runtime_error("fork failed");
   if (pid > 0) return pid;
@@ -68,7 +70,8 @@ Outcome run_and_signal(const std::string& command, int signal, const std::string
   const pid_t pid = start(command, "", folder / "out", folder / "err");
   while (count_lines(file) < lines) {
     siginfo_t info{};
-    if (waitid(P_PID, id_t(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid) break;  // it has ended
+    if (waitid(P_PID, id_t(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid)
+      break;  // it has ended
     usleep(500);
   }
   kill(pid, signal);

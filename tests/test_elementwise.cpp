@@ -1,5 +1,4 @@
 #include "ops/elementwise.h"
-
 #include "tests/op_test.h"
 
 using namespace modrwkv;
@@ -44,7 +43,11 @@ TEST(Elementwise, UnalignedInputsTakeTheScalarPath) {
 }
 
 TEST(Elementwise, RefusesDifferentShapes) {
-  expect_error([] { add(Variable(Tensor::zeros({2, 3})), Variable(Tensor::zeros({3, 2}))); },
-               "add: first input is f32 [2, 3] on cpu, second is f32 [3, 2] on cpu");
-  expect_error([] { mul(Variable(Tensor::zeros({2})), Variable(Tensor::zeros({2}, DType::f64))); }, "mul: first input");
+  expect_error(
+      [] {
+        add(Variable(Tensor::zeros({2, 3})), Variable(Tensor::zeros({3, 2})));
+      },
+      "add: first input is f32 [2, 3] on cpu, second is f32 [3, 2] on cpu");
+  expect_error([] { mul(Variable(Tensor::zeros({2})), Variable(Tensor::zeros({2}, DType::f64))); },
+               "mul: first input");
 }

@@ -1,9 +1,8 @@
-#include "models/forecaster.h"
-
 #include <algorithm>
 #include <cmath>
 
 #include "core/random.h"
+#include "models/forecaster.h"
 #include "ops/mse.h"
 #include "tests/op_test.h"
 #include "train/optimizer.h"
@@ -112,9 +111,9 @@ TEST(Forecaster, HasTheSizeOfItsFormula) {
   EXPECT_EQ(c.tokens(), 23);
 }
 
-// Series whose first 24 of 96 values hold a marker that decides the horizon. The encoder and the compressor see the last 36
-// values at most from the last token, so only the state of the RWKV can carry the marker to the forecast. The two markers
-// have the same mean and variance: the normalisation gives nothing away.
+// Series whose first 24 of 96 values hold a marker that decides the horizon. The encoder and the compressor see
+// the last 36 values at most from the last token, so only the state of the RWKV can carry the marker to the
+// forecast. The two markers have the same mean and variance: the normalisation gives nothing away.
 TEST(Forecaster, OnlyTheStateCarriesThePast) {
   const int64_t B = 64, L = 96, H = 8;
   const auto batch = [&](uint64_t seed) {
@@ -122,7 +121,8 @@ TEST(Forecaster, OnlyTheStateCarriesThePast) {
     Tensor past = Tensor::empty({B, L}), future = Tensor::empty({B, H});
     for (int64_t b = 0; b < B; ++b) {
       const double sign = random.uniform() < 0.5 ? 1 : -1;
-      for (int64_t t = 0; t < L; ++t) past.data<float>()[b * L + t] = float(t < 24 ? sign * (t % 8 < 4 ? 1 : -1) : 0.1 * random.normal());
+      for (int64_t t = 0; t < L; ++t)
+        past.data<float>()[b * L + t] = float(t < 24 ? sign * (t % 8 < 4 ? 1 : -1) : 0.1 * random.normal());
       for (int64_t h = 0; h < H; ++h) future.data<float>()[b * H + h] = float(sign);
     }
     return std::pair(past, future);

@@ -1,10 +1,9 @@
-#include "core/gemm.h"
-
 #include <array>
 #include <cmath>
 
 #include "core/cuda/runtime.h"
 #include "core/error.h"
+#include "core/gemm.h"
 #include "tests/op_test.h"
 
 using namespace modrwkv;
@@ -65,7 +64,8 @@ TEST(Gemm, EqualsTheDefinition) {
         EXPECT_LE(relative_error(y, twice), c.tolerance) << name_of(c.type) << " accumulate";
         gemm(da, db, y, o, &dbias);
         Tensor with_bias = exact.clone();
-        for (int64_t i = 0; i < m * n; ++i) with_bias.data<double>()[i] += bias.to(DType::f64).data<double>()[i % n];
+        for (int64_t i = 0; i < m * n; ++i)
+          with_bias.data<double>()[i] += bias.to(DType::f64).data<double>()[i % n];
         EXPECT_LE(relative_error(y, with_bias), c.tolerance) << name_of(c.type) << " bias";
         if (c.type == DType::bf16) {
           Tensor wide = Tensor::empty({m, n}, DType::f32, c.device);
@@ -79,12 +79,16 @@ TEST(Gemm, EqualsTheDefinition) {
 
 TEST(Gemm, TakesBatches) {
   for (const Case& c : cases()) {
-    const Tensor a = random_tensor({3, 8, 16}, 1).to(DType::f32).to(c.type), b = random_tensor({3, 24, 16}, 2).to(DType::f32).to(c.type);
+    const Tensor a = random_tensor({3, 8, 16}, 1).to(DType::f32).to(c.type),
+                 b = random_tensor({3, 24, 16}, 2).to(DType::f32).to(c.type);
     Tensor y = Tensor::empty({3, 8, 24}, c.type, c.device);
     batched_gemm(a.to(c.device), b.to(c.device), y, {.trans_b = true});
     for (int64_t i = 0; i < 3; ++i) {
-      const Tensor ai = a.slice(i, i + 1).reshape({8, 16}).to(DType::f64), bi = b.slice(i, i + 1).reshape({24, 16}).to(DType::f64);
-      EXPECT_LE(relative_error(y.to(kCpu).slice(i, i + 1).reshape({8, 24}), product(ai, bi, {.trans_b = true}, 8, 24, 16)), c.tolerance);
+      const Tensor ai = a.slice(i, i + 1).reshape({8, 16}).to(DType::f64),
+                   bi = b.slice(i, i + 1).reshape({24, 16}).to(DType::f64);
+      EXPECT_LE(relative_error(y.to(kCpu).slice(i, i + 1).reshape({8, 24}),
+                               product(ai, bi, {.trans_b = true}, 8, 24, 16)),
+                c.tolerance);
     }
   }
 }
@@ -104,7 +108,14 @@ TEST(Gemm, CountsItsWork) {
 
 TEST(Gemm, RefusesShapesThatDoNotFit) {
   Tensor y = Tensor::empty({2, 3});
-  expect_error([&] { gemm(Tensor::zeros({2, 5}), Tensor::zeros({4, 3}), y); },
-               "gemm: A [2, 5], B [4, 3] and C [2, 3] do not fit");
-  expect_error([&] { gemm(Tensor::zeros({2, 5}), Tensor::zeros({5, 3}, DType::f64), y); }, "gemm: types f32 x f64 -> f32");
+  expect_error(
+      [&] {
+        gemm(Tensor::zeros({2, 5}), Tensor::zeros({4, 3}), y);
+      },
+      "gemm: A [2, 5], B [4, 3] and C [2, 3] do not fit");
+  expect_error(
+      [&] {
+        gemm(Tensor::zeros({2, 5}), Tensor::zeros({5, 3}, DType::f64), y);
+      },
+      "gemm: types f32 x f64 -> f32");
 }

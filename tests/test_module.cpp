@@ -1,8 +1,7 @@
-#include "models/module.h"
-
 #include <cmath>
 
 #include "models/init.h"
+#include "models/module.h"
 #include "tests/op_test.h"
 
 using namespace modrwkv;
@@ -64,7 +63,9 @@ TEST(Init, OrthogonalMatricesAreOrthogonal) {
       for (int64_t j = 0; j < thin; ++j) {
         double dot = 0;
         for (int64_t k = 0; k < std::max(rows, cols); ++k) {
-          const auto at = [&](int64_t v) { return double(q.data<float>()[rows <= cols ? v * cols + k : k * cols + v]); };
+          const auto at = [&](int64_t v) {
+            return double(q.data<float>()[rows <= cols ? v * cols + k : k * cols + v]);
+          };
           dot += at(i) * at(j);
         }
         EXPECT_NEAR(dot, i == j ? 0.25 : 0.0, 1e-6);

@@ -1,6 +1,5 @@
-// Whole training steps: the optimiser on a model, beside the same steps in PyTorch float64 (tools/reference_training.py).
-#include "train/optimizer.h"
-
+// Whole training steps: the optimiser on a model, beside the same steps in PyTorch float64
+// (tools/reference_training.py).
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -12,6 +11,7 @@
 #include "ops/cross_entropy.h"
 #include "ops/mse.h"
 #include "tests/op_test.h"
+#include "train/optimizer.h"
 
 using namespace modrwkv;
 using namespace modrwkv::testing;
@@ -32,7 +32,9 @@ struct Training {
     c.layers = 2;
     c.width = 128;
     c.vocab = 64;
-    const auto rank = [&](const char* name) { return int64_t(golden.info(std::string("/param.blocks.1.att.") + name).shape[1]); };
+    const auto rank = [&](const char* name) {
+      return int64_t(golden.info(std::string("/param.blocks.1.att.") + name).shape[1]);
+    };
     c.rank_w = rank("w1");
     c.rank_a = rank("a1");
     c.rank_v = rank("v1");
@@ -124,7 +126,8 @@ TEST(Training, OneBf16StepOfTheForecasterOnCuda) {
   std::vector<Tensor> after;
   for (const auto& [type, device] : {std::pair{DType::f64, kCpu}, std::pair{DType::bf16, kCuda}}) {
     Forecaster model(c, 7);
-    for (const Parameter& p : model.parameters()) {  // away from the zeros of the initialisation, the same for both
+    for (const Parameter& p :
+         model.parameters()) {  // away from the zeros of the initialisation, the same for both
       Tensor value = p.variable->value();
       value.add(random_tensor(value.shape(), 100 + value.numel(), 0.2).to(DType::f32));
       value.copy_from(value.to(DType::bf16).to(DType::f32));

@@ -24,7 +24,8 @@ namespace {
 const std::string kSample = "data/samples/nyc_hourly_2013.csv";
 // A forecaster small enough to train in a second.
 const std::string kSmall =
-    " --lookback 48 --horizon 12 --patch 4 --residual 4 --skip 8 --encoder-width 8 --width 16 --head-size 8 --eval-stride 97"
+    " --lookback 48 --horizon 12 --patch 4 --residual 4 --skip 8 --encoder-width 8 --width 16 --head-size 8 "
+    "--eval-stride 97"
     " --global-batch 8 --threads 1";
 
 void expect_refusal(const std::string& command, const std::string& text, const std::string& prelude = "") {
@@ -68,7 +69,8 @@ std::string course(const std::string& run) {
 // Hash of the exported weights.
 uint64_t weights(const std::string& run) {
   Xxh64 hash;
-  for (const NamedTensor& t : read_model_file(run + "/model.h5").tensors) hash.add(t.tensor.raw(), t.tensor.bytes());
+  for (const NamedTensor& t : read_model_file(run + "/model.h5").tensors)
+    hash.add(t.tensor.raw(), t.tensor.bytes());
   return hash.value();
 }
 
@@ -78,10 +80,12 @@ TEST_F(Programs, TrainEvaluateForecastAndInspect) {
   const std::string run = *folder / "whole";
   Outcome o = run_program(train(run, "--steps 20"));
   ASSERT_EQ(o.code, 0) << o.err;
-  for (const char* name : {"options.toml", "metrics.jsonl", "model.h5", "checkpoints/step_00000020/MANIFEST.json"}) {
+  for (const char* name :
+       {"options.toml", "metrics.jsonl", "model.h5", "checkpoints/step_00000020/MANIFEST.json"}) {
     EXPECT_TRUE(path_exists(run + "/" + name)) << name;
   }
-  o = run_program("eval_timeseries --model " + run + " --data " + data + " --dump " + run + "/windows.h5 --threads 1");
+  o = run_program("eval_timeseries --model " + run + " --data " + data + " --dump " + run +
+                  "/windows.h5 --threads 1");
   ASSERT_EQ(o.code, 0) << o.err;
   const Json result = Json::parse(o.last_line());
   EXPECT_EQ(result.get_int("channels"), 9);
@@ -99,12 +103,14 @@ TEST_F(Programs, TrainEvaluateForecastAndInspect) {
   }
   EXPECT_NEAR(square / double(forecast.numel()), result.get_double("mse"), 1e-6);
   EXPECT_NEAR(absolute / double(forecast.numel()), result.get_double("mae"), 1e-6);
-  o = run_program("forecast --model " + run + " --csv " + kSample + " --horizon 12 --out " + run + "/f.csv --plot " + run + "/f.svg");
+  o = run_program("forecast --model " + run + " --csv " + kSample + " --horizon 12 --out " + run +
+                  "/f.csv --plot " + run + "/f.svg");
   ASSERT_EQ(o.code, 0) << o.err;
   const std::string csv = read_file(run + "/f.csv");
   EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 13);
   EXPECT_EQ(csv.rfind("date,EWR_departures", 0), 0u) << csv.substr(0, 60);
-  EXPECT_NE(csv.find("2013-12-31 00:00"), std::string::npos) << csv.substr(0, 300);  // the hour after the last row
+  EXPECT_NE(csv.find("2013-12-31 00:00"), std::string::npos)
+      << csv.substr(0, 300);  // the hour after the last row
   EXPECT_NE(read_file(run + "/f.svg").find("<svg"), std::string::npos);
   for (const std::string& file : {data, run + "/model.h5", run + "/checkpoints/step_00000020"}) {
     EXPECT_EQ(run_program("inspect " + file).code, 0) << file;
@@ -134,10 +140,12 @@ TEST_F(Programs, InterruptedRunsEndEqual) {
     int interrupted = 0;
     for (int i = 0; i < 10; ++i) {
       const int lines = std::uniform_int_distribution<int>(1, 9)(random);
-      const int now = path_exists(run + "/metrics.jsonl") ? int(read_metrics(run + "/metrics.jsonl").size()) : 0;
-      const Outcome o = run_and_signal(train(run, options + (i ? " --resume" : "")), signal, run + "/metrics.jsonl",
-                                       std::max(1, now - 7 + lines));
-      EXPECT_TRUE(o.code == 0 || o.code == 128 + signal || (o.code == 75 && signal == SIGTERM)) << o.code << o.err;
+      const int now =
+          path_exists(run + "/metrics.jsonl") ? int(read_metrics(run + "/metrics.jsonl").size()) : 0;
+      const Outcome o = run_and_signal(train(run, options + (i ? " --resume" : "")), signal,
+                                       run + "/metrics.jsonl", std::max(1, now - 7 + lines));
+      EXPECT_TRUE(o.code == 0 || o.code == 128 + signal || (o.code == 75 && signal == SIGTERM))
+          << o.code << o.err;
       interrupted += o.code != 0;
     }
     EXPECT_GE(interrupted, 5) << "signal " << signal;
@@ -167,7 +175,8 @@ TEST_F(Programs, WrongInputIsRefusedByName) {
   // Truncated, foreign, and a series that is too short.
   std::filesystem::copy_file(data, *folder / "short.h5");
   std::filesystem::resize_file(*folder / "short.h5", 5000);
-  expect_refusal("train_timeseries --data " + (*folder / "short.h5") + " --out " + (*folder / "r2"), "short.h5");
+  expect_refusal("train_timeseries --data " + (*folder / "short.h5") + " --out " + (*folder / "r2"),
+                 "short.h5");
   expect_refusal("train_timeseries --data " + text + " --out " + (*folder / "r2"), "text.csv");
   expect_refusal("train_timeseries --data " + data + " --lookback 7000 --out " + (*folder / "r2"), "7000");
   EXPECT_FALSE(path_exists(*folder / "r2"));
@@ -221,7 +230,8 @@ TEST_F(Programs, AFullFileSystemKeepsThePreviousCheckpoint) {
   if (geteuid() != 0) GTEST_SKIP() << "mounting a small file system needs root";
   const std::string mount = *folder / "small", run = mount + "/run";
   make_directories(mount);
-  if (system(("mount -t tmpfs -o size=4m tmpfs " + mount).c_str()) != 0) GTEST_SKIP() << "mount is not allowed here";
+  if (system(("mount -t tmpfs -o size=4m tmpfs " + mount).c_str()) != 0)
+    GTEST_SKIP() << "mount is not allowed here";
   const Outcome first = run_program(train(run, "--steps 3 --keep 1"));
   EXPECT_EQ(first.code, 0) << first.err;
   const Outcome o = run_program(train(run, "--steps 2000 --checkpoint-every 1 --keep 1000 --resume"));

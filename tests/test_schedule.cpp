@@ -1,21 +1,27 @@
-#include "train/schedule.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "tests/op_test.h"
+#include "train/schedule.h"
 
 using namespace modrwkv;
 using modrwkv::testing::expect_error;
 
 namespace {
 
-Schedule recipe() { return {.kind = ScheduleKind::cosine, .peak = 2e-3, .steps = 700, .warmup = 50, .final_fraction = 0.05}; }
+Schedule recipe() {
+  return {.kind = ScheduleKind::cosine, .peak = 2e-3, .steps = 700, .warmup = 50, .final_fraction = 0.05};
+}
 
 Schedule stable(int64_t steps, DecayShape shape = DecayShape::one_minus_sqrt) {
-  return {.kind = ScheduleKind::wsd, .peak = 4e-4, .steps = steps, .warmup = 10, .final_fraction = 0.1,
-          .decay_fraction = 0.2, .decay_shape = shape};
+  return {.kind = ScheduleKind::wsd,
+          .peak = 4e-4,
+          .steps = steps,
+          .warmup = 10,
+          .final_fraction = 0.1,
+          .decay_fraction = 0.2,
+          .decay_shape = shape};
 }
 
 }  // namespace
@@ -24,7 +30,8 @@ TEST(LearningRate, WarmUpRisesLinearlyToThePeak) {
   for (const ScheduleKind kind : {ScheduleKind::constant, ScheduleKind::cosine, ScheduleKind::wsd}) {
     Schedule s = recipe();
     s.kind = kind;
-    for (int64_t step = 0; step < 50; ++step) EXPECT_DOUBLE_EQ(learning_rate(s, step), 2e-3 * double(step + 1) / 50);
+    for (int64_t step = 0; step < 50; ++step)
+      EXPECT_DOUBLE_EQ(learning_rate(s, step), 2e-3 * double(step + 1) / 50);
     EXPECT_EQ(learning_rate(s, 49), 2e-3);
   }
 }
@@ -40,8 +47,8 @@ TEST(LearningRate, CosineEndsAtItsFractionAtTheLastStep) {
   EXPECT_DOUBLE_EQ(learning_rate(s, 699), 0.05 * 2e-3);
   EXPECT_DOUBLE_EQ(learning_rate(s, 700), 0.05 * 2e-3);
   EXPECT_DOUBLE_EQ(learning_rate(s, 1 << 20), 0.05 * 2e-3);
-  EXPECT_DOUBLE_EQ(learning_rate(s, 50 + 324), 2e-3 * (0.05 + 0.95 / 2));           // x = 1/2
-  EXPECT_NEAR(learning_rate(s, 50 + 649 / 3), 2e-3 * (0.05 + 0.95 * 0.75), 1e-5);   // x = 1/3 (217 / 650)
+  EXPECT_DOUBLE_EQ(learning_rate(s, 50 + 324), 2e-3 * (0.05 + 0.95 / 2));          // x = 1/2
+  EXPECT_NEAR(learning_rate(s, 50 + 649 / 3), 2e-3 * (0.05 + 0.95 * 0.75), 1e-5);  // x = 1/3 (217 / 650)
   for (int64_t step = 50; step < 699; ++step) {
     const double x = double(step - 49) / 650;
     EXPECT_NEAR(learning_rate(s, step), 2e-3 * (0.05 + 0.95 * std::pow(std::cos(M_PI * x / 2), 2)), 1e-17);

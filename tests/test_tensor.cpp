@@ -1,11 +1,10 @@
-#include "core/tensor.h"
-
 #include <cmath>
 #include <limits>
 
 #include "core/cuda/runtime.h"
 #include "core/error.h"
 #include "core/memory.h"
+#include "core/tensor.h"
 #include "tests/op_test.h"
 
 using namespace modrwkv;
@@ -34,7 +33,8 @@ TEST(Tensor, RefusesWhatDoesNotFit) {
 
 TEST(Tensor, Bf16RoundsToNearestEven) {
   const float inf = std::numeric_limits<float>::infinity();
-  const std::vector<float> x = {1.0f, 1.0f + 1.0f / 256, 1.0f + 3.0f / 256, -2.5f, 3.4e38f, inf, 0x1p-133f, 0.0f};
+  const std::vector<float> x = {1.0f, 1.0f + 1.0f / 256, 1.0f + 3.0f / 256, -2.5f, 3.4e38f, inf, 0x1p-133f,
+                                0.0f};
   const std::vector<uint16_t> expected = {0x3f80, 0x3f80, 0x3f82, 0xc020, 0x7f80, 0x7f80, 0x0001, 0x0000};
   const Tensor t = Tensor::from<float>(x, {int64_t(x.size())}).to(DType::bf16);
   for (size_t i = 0; i < x.size(); ++i) EXPECT_EQ(t.data<bf16>()[i].bits, expected[i]) << x[i];
@@ -71,7 +71,8 @@ TEST(Tensor, MovesToCudaAndBack) {
         EXPECT_EQ(floats(there), floats(here)) << order << " " << name_of(from) << " -> " << name_of(to);
       }
     }
-    for (const DType type : {DType::f32, DType::bf16}) EXPECT_EQ(floats(Tensor::full({70}, -2.5, type, gpu)), std::vector<float>(70, -2.5f));
+    for (const DType type : {DType::f32, DType::bf16})
+      EXPECT_EQ(floats(Tensor::full({70}, -2.5, type, gpu)), std::vector<float>(70, -2.5f));
     EXPECT_EQ(Tensor::full({70}, -7, DType::i32, gpu).to_vector<int32_t>(), std::vector<int32_t>(70, -7));
   }
   cuda::set_thread_order(cuda::thread_orders().front());

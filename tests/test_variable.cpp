@@ -1,8 +1,7 @@
-#include "autograd/variable.h"
-
 #include <cmath>
 #include <map>
 
+#include "autograd/variable.h"
 #include "core/error.h"
 #include "core/memory.h"
 #include "tests/op_test.h"
@@ -135,7 +134,8 @@ TEST(Autograd, BackwardFreesSavedTensors) {
   for (int i = 0; i < 20; ++i) y = product(y, x);
   backward({y}, {Tensor::full({100000}, 1, DType::f64)});
   x.zero_grad();
-  EXPECT_LE(memory_use(DeviceType::cpu).current - before, 2 * 800000);  // y itself, and one gradient that it keeps alive
+  EXPECT_LE(memory_use(DeviceType::cpu).current - before,
+            2 * 800000);  // y itself, and one gradient that it keeps alive
 }
 
 TEST(Autograd, RefusesWhatHasNoGradient) {
@@ -206,14 +206,17 @@ TEST(Checkpoint, KeepsNoIntermediates) {
 }
 
 TEST(GradCheck, FindsAWrongGradient) {
-  const auto right = [](const std::vector<Variable>& v) -> std::vector<Variable> { return {product(v[0], v[1])}; };
+  const auto right = [](const std::vector<Variable>& v) -> std::vector<Variable> {
+    return {product(v[0], v[1])};
+  };
   const auto wrong = [](const std::vector<Variable>& v) -> std::vector<Variable> {
     return {record("wrong", product(v[0].detach(), v[1].detach()).value(), {v[0], v[1]}, [](Grads& g) {
       g.give(0, g.out());
       g.give(1, g.out());
     })};
   };
-  const std::vector<Variable> in = {Variable(random_tensor({4}, 1), true), Variable(random_tensor({4}, 2), true)};
+  const std::vector<Variable> in = {Variable(random_tensor({4}, 1), true),
+                                    Variable(random_tensor({4}, 2), true)};
   EXPECT_TRUE(gradcheck(right, in).ok);
   EXPECT_FALSE(gradcheck(wrong, in).ok);
 }

@@ -1,16 +1,17 @@
-#include "core/vmath.h"
-
 #include <gtest/gtest.h>
 
 #include <functional>
 #include <limits>
+
+#include "core/vmath.h"
 
 using namespace modrwkv;
 
 namespace {
 
 // Largest relative error against double over floats of every magnitude up to `limit`.
-double worst(float limit, const std::function<double(float)>& tested, const std::function<double(double)>& exact) {
+double worst(float limit, const std::function<double(float)>& tested,
+             const std::function<double(double)>& exact) {
   double w = 0;
   for (uint32_t bits = 0; bits < 0x7f800000u; bits += 40009) {
     for (const uint32_t sign : {0u, 0x80000000u}) {
@@ -31,9 +32,16 @@ const float kInf = std::numeric_limits<float>::infinity(), kNan = std::numeric_l
 }  // namespace
 
 TEST(VMath, IsExactToAFewRoundings) {
-  EXPECT_LT(worst(87.0f, [](float x) { return vmath::exp(x); }, [](double x) { return std::exp(x); }), 1e-7);
-  EXPECT_LT(worst(85.0f, [](float x) { return vmath::sigmoid(x); }, [](double x) { return 1 / (1 + std::exp(-x)); }), 2e-7);
-  EXPECT_LT(worst(1e30f, [](float x) { return vmath::tanh(x); }, [](double x) { return std::tanh(x); }), 2e-7);
+  EXPECT_LT(worst(
+                87.0f, [](float x) { return vmath::exp(x); }, [](double x) { return std::exp(x); }),
+            1e-7);
+  EXPECT_LT(
+      worst(
+          85.0f, [](float x) { return vmath::sigmoid(x); }, [](double x) { return 1 / (1 + std::exp(-x)); }),
+      2e-7);
+  EXPECT_LT(worst(
+                1e30f, [](float x) { return vmath::tanh(x); }, [](double x) { return std::tanh(x); }),
+            2e-7);
 }
 
 TEST(VMath, KeepsNanAndInfinity) {

@@ -1,5 +1,5 @@
-// Benchmarks beside their bounds: each op's time beside the time that its bytes take at the measured copy bandwidth, and a
-// whole RWKV-7 training step beside the same machine's best matrix product.
+// Benchmarks beside their bounds: each op's time beside the time that its bytes take at the measured copy
+// bandwidth, and a whole RWKV-7 training step beside the same machine's best matrix product.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -89,7 +89,8 @@ double copy_bandwidth(Device device, int64_t runs) {
     }
     const float* a = from.data<float>();
     float* b = to.data<float>();
-    parallel_for(n, 1 << 16, [&](int64_t begin, int64_t end) { memcpy(b + begin, a + begin, size_t(end - begin) * 4); });
+    parallel_for(n, 1 << 16,
+                 [&](int64_t begin, int64_t end) { memcpy(b + begin, a + begin, size_t(end - begin) * 4); });
   });
   return 2.0 * double(from.bytes()) / seconds;
 }
@@ -121,22 +122,43 @@ void bench_ops(const BenchOptions& o, Device device, double bandwidth) {
   using V = std::vector<Variable>;
   const std::vector<Row> rows = {
       {"add", n * 3, [](const V& v) -> V { return {add(v[0], v[1])}; }, {act(1), act(2)}},
-      {"layer_norm", n * 5, [](const V& v) -> V { return {layer_norm(v[0], v[1], v[2])}; }, {act(1), vec(2), vec(3)}},
-      {"token_shift, 6 mixes", n * 15, [](const V& v) { return token_shift(v[0], {}, {v.begin() + 1, v.end()}); },
+      {"layer_norm",
+       n * 5,
+       [](const V& v) -> V { return {layer_norm(v[0], v[1], v[2])}; },
+       {act(1), vec(2), vec(3)}},
+      {"token_shift, 6 mixes",
+       n * 15,
+       [](const V& v) {
+         return token_shift(v[0], {}, {v.begin() + 1, v.end()});
+       },
        {act(1), vec(2), vec(3), vec(4), vec(5), vec(6), vec(7)}},
-      {"value_residual", n * 10, [](const V& v) -> V { return {value_residual(v[0], v[1], v[2])}; }, {act(1), act(2), act(3)}},
-      {"time_mix_keys", n * 12,
+      {"value_residual",
+       n * 10,
+       [](const V& v) -> V { return {value_residual(v[0], v[1], v[2])}; },
+       {act(1), act(2), act(3)}},
+      {"time_mix_keys",
+       n * 12,
        [H](const V& v) { return time_mix_keys(v[0], v[1], v[2], v[3], H); },
        {act(1), act(2), vec(3), vec(4)}},
-      {"wkv7", n * 20, [H](const V& v) -> V { return {wkv7(v[0], v[1], v[2], v[3], v[4], v[5], H).y}; },
+      {"wkv7",
+       n * 20,
+       [H](const V& v) -> V { return {wkv7(v[0], v[1], v[2], v[3], v[4], v[5], H).y}; },
        {act(1), act(2), act(3), act(4), act(5, 0.1), act(6, 0.1)}},
-      {"time_mix_output", n * 17,
-       [](const V& v) -> V { return {time_mix_output(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], 6.4e-4)}; },
+      {"time_mix_output",
+       n * 17,
+       [](const V& v) -> V {
+         return {time_mix_output(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], 6.4e-4)};
+       },
        {act(1), act(2), act(3), act(4), act(5), random({H, 64}, 6), vec(7), vec(8)}},
-      {"relu_squared, 4 C", n * 20, [](const V& v) -> V { return {relu_squared(v[0])}; }, {random({B, T, 4 * C}, 1)}},
+      {"relu_squared, 4 C",
+       n * 20,
+       [](const V& v) -> V { return {relu_squared(v[0])}; },
+       {random({B, T, 4 * C}, 1)}},
   };
-  fmt::print("\nops, B {} T {} C {}, f32, forward + backward; the bound is the bytes that must move over {:.1f} GB/s\n\n", B, T,
-             C, bandwidth / 1e9);
+  fmt::print(
+      "\nops, B {} T {} C {}, f32, forward + backward; the bound is the bytes that must move over {:.1f} "
+      "GB/s\n\n",
+      B, T, C, bandwidth / 1e9);
   fmt::print("{:<24} {:>10} {:>10} {:>8}\n", "op", "ms", "bound ms", "ratio");
   for (const Row& r : rows) {
     V leaves;
@@ -183,8 +205,8 @@ Json bench_model(const BenchOptions& o, Device device, double rate) {
     loss = double(y.value().to_vector<float>()[0]);
     flops = gemm_flops() - before;
   });
-  fmt::print("\nRWKV-7 L{}-D{} V{}, {} parameters, B {} T {}, f32: forward + backward + AdamW\n\n", o.layers, o.width, o.vocab,
-             model.parameter_count(), o.batch, o.time);
+  fmt::print("\nRWKV-7 L{}-D{} V{}, {} parameters, B {} T {}, f32: forward + backward + AdamW\n\n", o.layers,
+             o.width, o.vocab, model.parameter_count(), o.batch, o.time);
   fmt::print("{:<36} {:>12.3f}\n", "seconds a step", seconds);
   fmt::print("{:<36} {:>12.1f}\n", "tokens a second", double(o.batch * o.time) / seconds);
   fmt::print("{:<36} {:>12.1f}\n", "matrix products, GFLOP a step", double(flops) / 1e9);
@@ -201,7 +223,8 @@ Json bench_model(const BenchOptions& o, Device device, double rate) {
 
 int main(int argc, char** argv) {
   return run_program(argc, argv, [](Arguments& arguments) {
-    const auto o = parse_options<BenchOptions>(arguments, "Measures ops and a training step beside their bounds.");
+    const auto o =
+        parse_options<BenchOptions>(arguments, "Measures ops and a training step beside their bounds.");
     require(o.width % 64 == 0, "--width {}: expected a multiple of 64", o.width);
     set_threads(int(o.threads));
     const Device device = parse_device(o.device);

@@ -27,7 +27,8 @@ struct ForecastOptions {
   void fields(V& v) {
     v("model", model, "run folder of train_timeseries, or a model file", Required{});
     v("csv", csv, "history, one column a channel; its newest rows are the look-back", Required{});
-    v("horizon", horizon, "rows to forecast, 0: as trained; beyond that forecasts are fed back", Range{0, 1 << 20});
+    v("horizon", horizon, "rows to forecast, 0: as trained; beyond that forecasts are fed back",
+      Range{0, 1 << 20});
     v("out", out, "CSV to write", Required{});
     v("plot", plot, "SVG to draw");
     v("quantiles", quantiles, "levels in (0, 1) to write as columns and draw as a band, such as 0.1,0.9");
@@ -67,14 +68,16 @@ Forecasts forecast(const Forecaster& model, Tensor past, int64_t horizon, const 
   const NoGrad scope;
   for (int64_t done = 0; done < horizon; done += H) {
     const Forecaster::Output out = model.forward(past);
-    const Tensor y = out.forecast.value().to(DType::f32).to(kCpu), std = out.std.value().to(DType::f32).to(kCpu);
+    const Tensor y = out.forecast.value().to(DType::f32).to(kCpu),
+                 std = out.std.value().to(DType::f32).to(kCpu);
     const int64_t steps = std::min(H, horizon - done);
     for (int64_t c = 0; c < C; ++c) {
       for (int64_t h = 0; h < steps; ++h) {
         const double value = double(y.data<float>()[c * H + h]), scale = double(std.data<float>()[c]);
         f.value[size_t(c)].push_back(value);
         for (size_t q = 0; q < levels.size(); ++q) {
-          f.quantile[q][size_t(c)].push_back(value + scale * residual_at(model.residual_quantiles(), h, levels[q]));
+          f.quantile[q][size_t(c)].push_back(value +
+                                             scale * residual_at(model.residual_quantiles(), h, levels[q]));
         }
       }
     }
@@ -82,7 +85,8 @@ Forecasts forecast(const Forecaster& model, Tensor past, int64_t horizon, const 
     Tensor next = Tensor::empty_like(past);
     for (int64_t c = 0; c < C; ++c) {
       for (int64_t i = 0; i < L; ++i) {
-        next.data<float>()[c * L + i] = i + H < L ? past.data<float>()[c * L + i + H] : y.data<float>()[c * H + i + H - L];
+        next.data<float>()[c * L + i] =
+            i + H < L ? past.data<float>()[c * L + i + H] : y.data<float>()[c * H + i + H - L];
       }
     }
     past = next;
@@ -125,7 +129,8 @@ Plot plot_of(const RawSeries& s, const Forecasts& f, const std::vector<double>& 
   p.title = s.channels[0];
   p.x_label = "rows from the forecast on";
   const int64_t horizon = int64_t(f.value[0].size()), shown = std::min(s.rows(), 3 * horizon);
-  PlotSeries history{"history", {}, {}, PlotColor::gray, false}, future{"forecast", {}, {}, PlotColor::blue, false};
+  PlotSeries history{"history", {}, {}, PlotColor::gray, false},
+      future{"forecast", {}, {}, PlotColor::blue, false};
   for (int64_t i = 0; i < shown; ++i) {
     history.x.push_back(double(i - shown));
     history.y.push_back(double(s.values[0][size_t(s.rows() - shown + i)]));
@@ -134,7 +139,8 @@ Plot plot_of(const RawSeries& s, const Forecasts& f, const std::vector<double>& 
   future.y = f.value[0];
   if (levels.size() >= 2) {
     const auto [low, high] = std::minmax_element(levels.begin(), levels.end());
-    p.bands.push_back({fmt::format("{} to {}", *low, *high), future.x, f.quantile[size_t(low - levels.begin())][0],
+    p.bands.push_back({fmt::format("{} to {}", *low, *high), future.x,
+                       f.quantile[size_t(low - levels.begin())][0],
                        f.quantile[size_t(high - levels.begin())][0], PlotColor::blue});
   }
   p.series = {history, future};
@@ -146,24 +152,30 @@ Plot plot_of(const RawSeries& s, const Forecasts& f, const std::vector<double>& 
 
 int main(int argc, char** argv) {
   return run_program(argc, argv, [](Arguments& arguments) {
-    const auto o = parse_options<ForecastOptions>(arguments, "Forecasts the rows after the end of a CSV. The look-back normalises itself, so that "
-                                                             "the file needs no statistics.");
+    const auto o = parse_options<ForecastOptions>(
+        arguments,
+        "Forecasts the rows after the end of a CSV. The look-back normalises itself, so that "
+        "the file needs no statistics.");
     set_threads(int(o.threads));
     const Device device = parse_device(o.device);
     const auto model = load_forecaster(o.model);
     model->to(device, DType::f32);
     std::vector<double> levels = o.quantiles;
     for (const double q : levels) require(q > 0 && q < 1, "--quantiles {}: expected levels between 0 and 1", q);
-    require(levels.empty() || model->residual_quantiles().defined(), "{}: holds no held-out residuals, --quantiles needs them", o.model);
+    require(levels.empty() || model->residual_quantiles().defined(),
+            "{}: holds no held-out residuals, --quantiles needs them", o.model);
     const bool draws_band = levels.empty() && model->residual_quantiles().defined();
     if (draws_band && !o.plot.empty()) levels = {0.1, 0.9};
     const RawSeries series = read_csv(o.csv, {o.freq, o.columns});
     const int64_t H = model->config().horizon, horizon = o.horizon > 0 ? o.horizon : H;
-    if (horizon > H) warn("--horizon {} is beyond the {} rows that the model was trained for: forecasts are fed back", horizon, H);
+    if (horizon > H)
+      warn("--horizon {} is beyond the {} rows that the model was trained for: forecasts are fed back", horizon,
+           H);
     const Forecasts f = forecast(*model, look_back(series, model->config().lookback, o.csv), horizon, levels);
     write_file(o.out, to_csv(series, f, draws_band ? std::vector<double>() : levels));
     if (!o.plot.empty()) write_file(o.plot, plot_svg(plot_of(series, f, levels)));
-    fmt::print("{}: {} rows, {} channels, from {}\n", o.out, horizon, series.channels.size(), stamp(series, series.rows()));
+    fmt::print("{}: {} rows, {} channels, from {}\n", o.out, horizon, series.channels.size(),
+               stamp(series, series.rows()));
     return kDone;
   });
 }

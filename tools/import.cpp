@@ -32,8 +32,10 @@ struct TimeseriesOptions {
 };
 
 int import_timeseries(Arguments& arguments) {
-  auto o = parse_options<TimeseriesOptions>(arguments, "Packs series into a data set, with the statistics of their training part.");
-  require(!o.csv.empty() || o.more.empty(), "unexpected argument {}; files come after --csv", o.more.empty() ? "" : o.more[0]);
+  auto o = parse_options<TimeseriesOptions>(
+      arguments, "Packs series into a data set, with the statistics of their training part.");
+  require(!o.csv.empty() || o.more.empty(), "unexpected argument {}; files come after --csv",
+          o.more.empty() ? "" : o.more[0]);
   o.csv.insert(o.csv.end(), o.more.begin(), o.more.end());
   require(o.csv.empty() != o.tsv.empty(), "give --csv or --tsv");
   require(o.name.empty() || o.csv.size() == 1, "--name names the series of one --csv file");
@@ -56,8 +58,9 @@ int import_timeseries(Arguments& arguments) {
     values += s.raw.rows() * int64_t(s.raw.channels.size());
     missing += s.raw.missing();
     if (i >= 10) continue;  // a collection would fill the screen
-    fmt::print("{}: {} rows, {} channels, step {}, parts {}, {}, {}{}\n", s.raw.name, s.raw.rows(), s.raw.channels.size(),
-               s.raw.step.known() ? s.raw.step.str() : "unknown", s.train_end, s.val_end - s.train_end, s.test_end - s.val_end,
+    fmt::print("{}: {} rows, {} channels, step {}, parts {}, {}, {}{}\n", s.raw.name, s.raw.rows(),
+               s.raw.channels.size(), s.raw.step.known() ? s.raw.step.str() : "unknown", s.train_end,
+               s.val_end - s.train_end, s.test_end - s.val_end,
                s.raw.irregular > 0 ? fmt::format(", {} irregular rows", s.raw.irregular) : "");
     for (size_t c = 0; c < s.raw.channels.size() && set.size() == 1; ++c) {
       fmt::print("  {:<24} mean {:>12.4f}  std {:>12.4f}\n", s.raw.channels[c], s.mean[c], s.std[c]);

@@ -1,4 +1,4 @@
-// Checkpoints (spec/files_and_scale.md sections 2.3 and 3): a directory that its MANIFEST.json, written last,
+// Checkpoints (docs/data_formats.md): a directory that its MANIFEST.json, written last,
 // commits.
 //
 //     CHECKPOINTS/step_00012000/common.h5                 configuration, counters, place in the data
@@ -43,7 +43,7 @@ struct FlatMap {
 
 // The flat order of tensors given by name and element count, in any order.
 FlatMap flat_map(std::vector<std::pair<std::string, uint64_t>> tensors);
-FlatRange flat_slice(uint64_t total, int rank, int world);  // section 3.4
+FlatRange flat_slice(uint64_t total, int rank, int world);
 
 // Counters and choices of a run: attributes of /state.
 struct TrainState {

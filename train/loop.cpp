@@ -26,7 +26,8 @@ constexpr int kMostBadSteps = 5;  // in a row, with a loss or gradient that is n
 
 volatile std::sig_atomic_t stop_signal = 0;
 
-// SIGTERM and SIGUSR1 ask for a checkpoint and the end of the run; the previous handlers come back with the scope.
+// SIGTERM and SIGUSR1 ask for a checkpoint and the end of the run; the previous handlers come back with the
+// scope.
 class StopSignals {
  public:
   StopSignals() {
@@ -42,7 +43,8 @@ class StopSignals {
   }
 
  private:
-  struct sigaction term_ {}, usr1_ {};
+  struct sigaction term_ {
+  }, usr1_{};
 };
 
 double seconds_now() {
@@ -83,9 +85,11 @@ class Run {
       : o_(options),
         task_(task),
         steps_(steps),
-        micro_(options.micro_batch > 0 ? std::min(options.micro_batch, options.global_batch) : options.global_batch),
+        micro_(options.micro_batch > 0 ? std::min(options.micro_batch, options.global_batch)
+                                       : options.global_batch),
         optimizer_(task.model(), optimizer_options(options)) {
-    require(o_.global_batch % micro_ == 0, "--micro-batch {}: --global-batch {} is no multiple of it", micro_, o_.global_batch);
+    require(o_.global_batch % micro_ == 0, "--micro-batch {}: --global-batch {} is no multiple of it", micro_,
+            o_.global_batch);
   }
 
   int64_t micro_batches() const { return o_.global_batch / micro_; }
@@ -97,7 +101,8 @@ class Run {
     Optimizer::Step step;
   };
   Done step(double rate);
-  // Scores of the averaged weights (where they are kept); exports them when they are better than before or the last are wanted.
+  // Scores of the averaged weights (where they are kept); exports them when they are better than before or the
+  // last are wanted.
   Json evaluate(Course& course);
   void save(const Course& course, double rate);
   bool load(Course& course);  // false: there is no checkpoint
@@ -152,7 +157,8 @@ Json Run::evaluate(Course& c) {
 void Run::save(const Course& c, double rate) {
   CheckpointData d;
   d.config_json = task_.config_json();
-  d.train_json = Json::object().set("steps", steps_).set("global_batch", o_.global_batch).set("seed", o_.seed).canonical();
+  d.train_json =
+      Json::object().set("steps", steps_).set("global_batch", o_.global_batch).set("seed", o_.seed).canonical();
   TrainState& s = d.state;
   s.step = uint64_t(c.step);
   s.adam_step = uint64_t(optimizer_.steps_done());
@@ -185,13 +191,15 @@ void Run::save(const Course& c, double rate) {
 
 bool Run::load(Course& c) {
   clean_checkpoints(checkpoints());
-  const auto found = load_newest_checkpoint(checkpoints(), {}, [](const std::string& line) { warn("{}", line); });
+  const auto found =
+      load_newest_checkpoint(checkpoints(), {}, [](const std::string& line) { warn("{}", line); });
   if (!found) return false;
   const std::string path = join_path(checkpoints(), checkpoint_name(found->state.step));
   std::vector<std::pair<std::string, uint64_t>> counts;
   for (const Optimizer::Entry& e : optimizer_.entries()) counts.emplace_back(e.name, uint64_t(e.count));
   require_same_model(path, *found, task_.config_json(), flat_map(counts));
-  require(found->state.dataset_hash == task_.dataset_hash(), "{}: was trained on another data set than {}", path, o_.data);
+  require(found->state.dataset_hash == task_.dataset_hash(), "{}: was trained on another data set than {}",
+          path, o_.data);
   require(found->ema.defined() == optimizer_.average().defined(), "{}: {} averaged weights", path,
           found->ema.defined() ? "holds" : "holds no");
   optimizer_.master().copy_from(found->master);
@@ -216,7 +224,8 @@ void enter_run_folder(const LoopOptions& o, const std::string& options_toml,
     check_resume(read_file(file));
   } else {
     for (const std::string& name : list_directory(o.out)) {
-      require(name == ".lock", "{}: run folder is not empty; give --resume to go on with its run, or another --out", o.out);
+      require(name == ".lock",
+              "{}: run folder is not empty; give --resume to go on with its run, or another --out", o.out);
     }
   }
   write_file(file, options_toml);
@@ -238,8 +247,10 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
   make_directories(o.out);
   const FolderLock lock(o.out);
   enter_run_folder(o, options_toml, check_resume);
-  const int64_t steps = o.epochs > 0 ? std::max<int64_t>(1, std::llround(o.epochs * double(task.samples_per_epoch()) / double(o.global_batch)))
-                                     : o.steps;
+  const int64_t steps =
+      o.epochs > 0 ? std::max<int64_t>(
+                         1, std::llround(o.epochs * double(task.samples_per_epoch()) / double(o.global_batch)))
+                   : o.steps;
   const int64_t eval_every = o.eval_every > 0 ? o.eval_every : std::max<int64_t>(1, steps / 5);
   const int64_t save_every = o.checkpoint_every > 0 ? o.checkpoint_every : eval_every;
   Run run(o, task, steps);
@@ -256,7 +267,8 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
        3e-12 * task.flops_per_sample() * double(o.global_batch) * double(steps), steps);
   if (course.step > 0) note("{}: going on after step {}", o.out, course.step);
   const std::string metrics_file = join_path(o.out, "metrics.jsonl");
-  MetricsWriter metrics = o.resume ? MetricsWriter::resume(metrics_file, course.step) : MetricsWriter::create(metrics_file);
+  MetricsWriter metrics =
+      o.resume ? MetricsWriter::resume(metrics_file, course.step) : MetricsWriter::create(metrics_file);
   const Schedule schedule = schedule_of(o, steps);
   const double flops_per_step = 3 * task.flops_per_sample() * double(o.global_batch);
   run.start_data(course.step);
@@ -282,15 +294,18 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
     } else {
       warn("step {}: loss {} and gradient norm {} are not finite, the step is skipped", course.step, done.loss,
            done.step.grad_norm);
-      require(++bad_steps < kMostBadSteps, "{}: {} steps in a row were not finite; the last checkpoint is kept", o.out, bad_steps);
+      require(++bad_steps < kMostBadSteps, "{}: {} steps in a row were not finite; the last checkpoint is kept",
+              o.out, bad_steps);
     }
-    std::string extra = fmt::format("loss {:.4f}  {:.1f} GFLOP/s", done.loss, progress.rate() * flops_per_step / 1e9);
+    std::string extra =
+        fmt::format("loss {:.4f}  {:.1f} GFLOP/s", done.loss, progress.rate() * flops_per_step / 1e9);
     if (course.step % eval_every == 0 || course.step == steps) {
       const Json scores = run.evaluate(course);
       Json row = Json::object().set("step", course.step).set("eval", "validation");
       for (const auto& [key, value] : scores.members()) row.set(key, value);
       metrics.write(row);
-      note("step {}: validation {}{}", course.step, scores.dump(), course.best_step == course.step ? " (best so far)" : "");
+      note("step {}: validation {}{}", course.step, scores.dump(),
+           course.best_step == course.step ? " (best so far)" : "");
       stop_early = o.patience > 0 && course.evaluations_since_best >= o.patience;
     }
     if (course.step % save_every == 0 || course.step == steps || stop_signal != 0 || stop_early) {
@@ -307,7 +322,8 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
     note("stopped by signal {} after step {}, saved; go on with --resume", int(stop_signal), course.step);
     result.exit_code = kStoppedBySignal;
   } else if (stop_early) {
-    note("stopped early: no better score in {} evaluations, the best was at step {}", o.patience, course.best_step);
+    note("stopped early: no better score in {} evaluations, the best was at step {}", o.patience,
+         course.best_step);
   }
   return result;
 }

@@ -26,17 +26,20 @@ int parameter_group(const std::string& name, const Shape& shape) {
   return ends_with(name, ".weight") && axes >= 2 ? 0 : 1;
 }
 
-Optimizer::Optimizer(Module& model, const OptimizerOptions& options) : options_(options), parameters_(model.parameters()) {
+Optimizer::Optimizer(Module& model, const OptimizerOptions& options)
+    : options_(options), parameters_(model.parameters()) {
   require(!parameters_.empty(), "optimizer: the model has no parameters");
   const Device device = parameters_[0].variable->device();
   const DType type = parameters_[0].variable->dtype();
   const DType master_type = type == DType::f64 ? DType::f64 : DType::f32;
   int64_t total = 0;
   for (const Parameter& p : parameters_) {
-    require(p.variable->dtype() == type && p.variable->device() == device, "optimizer: {} is {}, others are {} on {}",
-            p.name, p.variable->value().str(), name_of(type), to_string(device));
+    require(p.variable->dtype() == type && p.variable->device() == device,
+            "optimizer: {} is {}, others are {} on {}", p.name, p.variable->value().str(), name_of(type),
+            to_string(device));
     const int64_t count = p.variable->value().numel();
-    entries_.push_back({p.name, p.variable->shape(), total, count, parameter_group(p.name, p.variable->shape())});
+    entries_.push_back(
+        {p.name, p.variable->shape(), total, count, parameter_group(p.name, p.variable->shape())});
     total += (count + kPad - 1) / kPad * kPad;
   }
   std::vector<uint8_t> groups(size_t(total / kPad), 255);
@@ -97,7 +100,8 @@ Optimizer::Step Optimizer::step(double learning_rate) {
                                           group(learning_rate * options_.w0_rate, 0)};
   const double t = double(steps_), average = std::min(options_.average, (t + 1) / (t + 10));
   adamw(master_, m_, v_, grad_, group_of_block_, groups, ++steps_, factor,
-        weights_.same_storage(master_) ? nullptr : &weights_, average_.defined() ? &average_ : nullptr, average);
+        weights_.same_storage(master_) ? nullptr : &weights_, average_.defined() ? &average_ : nullptr,
+        average);
   return result;
 }
 

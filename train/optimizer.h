@@ -1,5 +1,6 @@
-// AdamW over flat buffers: parameters, gradients, moments and averaged weights of a model each live in one buffer, in the
-// order of their names, every parameter padded to a multiple of 64 elements. The model's Variables become views of them.
+// AdamW over flat buffers: parameters, gradients, moments and averaged weights of a model each live in one
+// buffer, in the order of their names, every parameter padded to a multiple of 64 elements. The model's
+// Variables become views of them.
 #pragma once
 #include <string>
 #include <vector>
@@ -10,10 +11,12 @@ namespace modrwkv {
 
 struct OptimizerOptions {
   double beta1 = 0.9, beta2 = 0.99, eps = 1e-8;
-  double weight_decay = 0.01;  // of matrices and convolution weights; vectors, biases and low-rank pairs have none
-  double clip = 1.0;           // of the global gradient norm; 0: off
-  double average = 0;          // decay of the averaged weights, min(average, (t + 1) / (t + 10)) at step t; 0: none are kept
-  double w0_rate = 1.0;        // learning rate of att.w0 over that of the rest (2 in RWKV's own recipe)
+  double weight_decay =
+      0.01;           // of matrices and convolution weights; vectors, biases and low-rank pairs have none
+  double clip = 1.0;  // of the global gradient norm; 0: off
+  double average =
+      0;  // decay of the averaged weights, min(average, (t + 1) / (t + 10)) at step t; 0: none are kept
+  double w0_rate = 1.0;  // learning rate of att.w0 over that of the rest (2 in RWKV's own recipe)
 };
 
 // The group of a parameter, found by its name: 0 decay, 1 no decay, 2 att.w0.
@@ -35,7 +38,8 @@ class Optimizer {
   // Exchanges the trained weights with the averaged ones (and back); nothing happens without `average`.
   void swap_average();
 
-  // What a checkpoint holds. Tensors are the live buffers; master, m, v (and average, where kept) are f32 or f64.
+  // What a checkpoint holds. Tensors are the live buffers; master, m, v (and average, where kept) are f32 or
+  // f64.
   struct Entry {
     std::string name;
     Shape shape;

@@ -23,7 +23,8 @@ int64_t decay_start(const Schedule& s) {
 
 double learning_rate(const Schedule& s, int64_t step) {
   require(step >= 0 && s.warmup >= 0, "schedule: step {} with {} steps of warm-up", step, s.warmup);
-  require(s.decay_fraction >= 0 && s.decay_fraction <= 1, "schedule: decay fraction {}, expected 0 to 1", s.decay_fraction);
+  require(s.decay_fraction >= 0 && s.decay_fraction <= 1, "schedule: decay fraction {}, expected 0 to 1",
+          s.decay_fraction);
   if (step < s.warmup) return s.peak * double(step + 1) / double(s.warmup);
   const int64_t first = decay_start(s);
   if (s.kind == ScheduleKind::constant || step < first) return s.peak;

@@ -1,4 +1,5 @@
-// Trains a ModRWKV forecaster on a packed set of series: WaveNet encoder, conv1d compressor, adapter, RWKV-7, linear head.
+// Trains a ModRWKV forecaster on a packed set of series: WaveNet encoder, conv1d compressor, adapter, RWKV-7,
+// linear head.
 #include <fmt/core.h>
 
 #include <cmath>
@@ -22,8 +23,10 @@ namespace {
 
 struct TimeseriesOptions {
   LoopOptions loop;
-  int64_t lookback = 720, horizon = 96, season = 24, patch = 0, residual = 16, skip = 32, encoder_width = 64, dilations = 0;
-  int64_t compress_kernel = 5, compress_stride = 4, adapter_scale = 4, layers = 1, width = 64, head_size = 64, eval_stride = 23;
+  int64_t lookback = 720, horizon = 96, season = 24, patch = 0, residual = 16, skip = 32, encoder_width = 64,
+          dilations = 0;
+  int64_t compress_kernel = 5, compress_stride = 4, adapter_scale = 4, layers = 1, width = 64, head_size = 64,
+          eval_stride = 23;
   double mix = 1.0, flip = 0.5;
   bool shortcut = false;
 
@@ -36,17 +39,21 @@ struct TimeseriesOptions {
     v("lookback", lookback, "values that a forecast sees", Range{1, 1 << 20});
     v("horizon", horizon, "values that it predicts", Range{1, 1 << 20});
     v("season", season, "values of a season, for the default patch and the baselines", Range{1, 1 << 20});
-    v("eval-stride", eval_stride, "values between validation windows; coprime to the season, so that every hour is met",
-      Range{1, 1 << 20}, Resumable{});
+    v("eval-stride", eval_stride,
+      "values between validation windows; coprime to the season, so that every hour is met", Range{1, 1 << 20},
+      Resumable{});
     v("mix", mix, "probability that a training window is a mixture of two", Range{0, 1});
     v("flip", flip, "probability that a training window changes its sign", Range{0, 1});
     v.group("model");
-    v("patch", patch, "values of a series that make one step of the encoder; 0: the divisor of --season nearest to lookback / 90",
+    v("patch", patch,
+      "values of a series that make one step of the encoder; 0: the divisor of --season nearest to lookback / "
+      "90",
       Range{0, 4096});
     v("residual", residual, "WaveNet: residual channels", Range{1, 4096});
     v("skip", skip, "WaveNet: skip channels", Range{1, 4096});
     v("encoder-width", encoder_width, "WaveNet: width of its tokens", Range{1, 16384});
-    v("dilations", dilations, "WaveNet: blocks, with dilations 1, 2, 4 ..; 0: as many as cover the look-back", Range{0, 30});
+    v("dilations", dilations, "WaveNet: blocks, with dilations 1, 2, 4 ..; 0: as many as cover the look-back",
+      Range{0, 30});
     v("compress-kernel", compress_kernel, "conv1d compressor: kernel, 0: none", Range{0, 64});
     v("compress-stride", compress_stride, "conv1d compressor: stride", Range{1, 64});
     v("adapter-scale", adapter_scale, "hidden width of the adapter over --width: 2, 4 or 8", Range{2, 8});
@@ -105,8 +112,8 @@ class ForecastTask : public Task {
   Module& model() override { return model_; }
   std::string config_json() const override { return model_.config().to_json(); }
   std::string summary() const override {
-    return fmt::format("{} parameters, {} tokens a window, {} training windows", model_.parameter_count(), tokens_per_sample(),
-                       training_.distinct());
+    return fmt::format("{} parameters, {} tokens a window, {} training windows", model_.parameter_count(),
+                       tokens_per_sample(), training_.distinct());
   }
   uint64_t dataset_hash() const override { return set_hash_; }
   int64_t samples_per_epoch() const override { return training_.distinct(); }
@@ -114,7 +121,8 @@ class ForecastTask : public Task {
   int64_t tokens_per_sample() const override { return model_.config().tokens(); }
 
   void start(int64_t first_batch, int64_t size) override {
-    loader_ = std::make_unique<Loader<SeriesBatch>>([this, size](int64_t k) { return training_.batch(k * size, size); }, first_batch);
+    loader_ = std::make_unique<Loader<SeriesBatch>>(
+        [this, size](int64_t k) { return training_.batch(k * size, size); }, first_batch);
   }
 
   // Mean square error in the units of the window.
@@ -151,7 +159,8 @@ class ForecastTask : public Task {
 int main(int argc, char** argv) {
   return run_program(argc, argv, [](Arguments& arguments) {
     const auto o = parse_options<TimeseriesOptions>(
-        arguments, "Trains a forecaster (WaveNet encoder, conv1d compressor, adapter, RWKV-7) on a packed set of series.");
+        arguments,
+        "Trains a forecaster (WaveNet encoder, conv1d compressor, adapter, RWKV-7) on a packed set of series.");
     const Device device = prepare_device(o.loop);
     const SeriesSet set = SeriesSet::read(o.loop.data);
     ForecastTask task(o, set, device);
