@@ -16,8 +16,9 @@ namespace cpu {
 // One head of one token; `bonus` is the factor of v.
 template <class T>
 void head_forward(int64_t n, T eps, const T* __restrict__ y, const T* __restrict__ r, const T* __restrict__ k,
-                  const T* __restrict__ v, const T* __restrict__ g, const T* __restrict__ r_k, const T* __restrict__ weight,
-                  const T* __restrict__ bias, T* __restrict__ out, T* __restrict__ mean, T* __restrict__ rstd) {
+                  const T* __restrict__ v, const T* __restrict__ g, const T* __restrict__ r_k,
+                  const T* __restrict__ weight, const T* __restrict__ bias, T* __restrict__ out,
+                  T* __restrict__ mean, T* __restrict__ rstd) {
   T sum = 0, bonus = 0, square = 0;
   for (int64_t i = 0; i < n; ++i) {
     sum += y[i];
@@ -31,14 +32,16 @@ void head_forward(int64_t n, T eps, const T* __restrict__ y, const T* __restrict
   *rstd = s;
 }
 
-// With o the gated value, do = dout g, h = (y - mean) rstd, q = do weight, ds = <do, v>: dg = dout o, dv = bonus do,
-// dr = ds k r_k, dk = ds r r_k, dy = rstd (q - mean(q) - h mean(q h)); r_k += ds r k, weight += do h, bias += do.
+// With o the gated value, do = dout g, h = (y - mean) rstd, q = do weight, ds = <do, v>: dg = dout o, dv =
+// bonus do, dr = ds k r_k, dk = ds r r_k, dy = rstd (q - mean(q) - h mean(q h)); r_k += ds r k, weight += do h,
+// bias += do.
 template <class T>
-void head_backward(int64_t n, T m, T s, const T* __restrict__ dout, const T* __restrict__ y, const T* __restrict__ r,
-                   const T* __restrict__ k, const T* __restrict__ v, const T* __restrict__ g, const T* __restrict__ r_k,
-                   const T* __restrict__ weight, const T* __restrict__ bias, T* __restrict__ dy, T* __restrict__ dr,
-                   T* __restrict__ dk, T* __restrict__ dv, T* __restrict__ dg, T* __restrict__ dr_k,
-                   T* __restrict__ dweight, T* __restrict__ dbias) {
+void head_backward(int64_t n, T m, T s, const T* __restrict__ dout, const T* __restrict__ y,
+                   const T* __restrict__ r, const T* __restrict__ k, const T* __restrict__ v,
+                   const T* __restrict__ g, const T* __restrict__ r_k, const T* __restrict__ weight,
+                   const T* __restrict__ bias, T* __restrict__ dy, T* __restrict__ dr, T* __restrict__ dk,
+                   T* __restrict__ dv, T* __restrict__ dg, T* __restrict__ dr_k, T* __restrict__ dweight,
+                   T* __restrict__ dbias) {
   T bonus = 0, ds = 0, sum_q = 0, sum_qh = 0;
   for (int64_t i = 0; i < n; ++i) {
     const T d = dout[i] * g[i], q = d * weight[i];
@@ -68,9 +71,10 @@ void time_mix_output_forward(TimeMixOutput& in, double eps, Tensor& out) {
     parallel_for(in.mean.numel(), 1 + (1 << 13) / (n + 1), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         const int64_t at = row * n, h = row % heads * n;
-        head_forward(n, T(eps), in.y.data<T>() + at, in.r.data<T>() + at, in.k.data<T>() + at, in.v.data<T>() + at,
-                     in.g.data<T>() + at, in.r_k.data<T>() + h, in.weight.data<T>() + h, in.bias.data<T>() + h,
-                     out.data<T>() + at, in.mean.data<T>() + row, in.rstd.data<T>() + row);
+        head_forward(n, T(eps), in.y.data<T>() + at, in.r.data<T>() + at, in.k.data<T>() + at,
+                     in.v.data<T>() + at, in.g.data<T>() + at, in.r_k.data<T>() + h, in.weight.data<T>() + h,
+                     in.bias.data<T>() + h, out.data<T>() + at, in.mean.data<T>() + row,
+                     in.rstd.data<T>() + row);
       }
     });
   });
@@ -80,23 +84,25 @@ void time_mix_output_backward(const TimeMixOutput& in, const Tensor& dout, TimeM
   const int64_t heads = in.r_k.size(0), n = in.r_k.size(1);
   for_cpu_float("time_mix_output", dout.dtype(), [&](auto t) {
     using T = decltype(t);
-    for_row_chunks<T>(in.mean.numel() / heads, 4 * n * heads, {d[5], d[6], d[7]}, [&](int64_t begin, int64_t end,
-                                                                                     const ChunkSums<T>& sums) {
-      std::vector<T> unwanted(size_t(8 * n));  // takes what is not wanted
-      const auto place = [&](int input, int64_t at) {
-        return d[size_t(input)].defined() ? d[size_t(input)].data<T>() + at : unwanted.data() + input * n;
-      };
-      const auto sum = [&](int input, int64_t h) {
-        return sums[size_t(input - 5)] ? sums[size_t(input - 5)] + h : unwanted.data() + input * n;
-      };
-      for (int64_t row = begin * heads; row < end * heads; ++row) {
-        const int64_t at = row * n, h = row % heads * n;
-        head_backward(n, in.mean.data<T>()[row], in.rstd.data<T>()[row], dout.data<T>() + at, in.y.data<T>() + at,
-                      in.r.data<T>() + at, in.k.data<T>() + at, in.v.data<T>() + at, in.g.data<T>() + at,
-                      in.r_k.data<T>() + h, in.weight.data<T>() + h, in.bias.data<T>() + h, place(0, at), place(1, at),
-                      place(2, at), place(3, at), place(4, at), sum(5, h), sum(6, h), sum(7, h));
-      }
-    });
+    for_row_chunks<T>(
+        in.mean.numel() / heads, 4 * n * heads, {d[5], d[6], d[7]},
+        [&](int64_t begin, int64_t end, const ChunkSums<T>& sums) {
+          std::vector<T> unwanted(size_t(8 * n));  // takes what is not wanted
+          const auto place = [&](int input, int64_t at) {
+            return d[size_t(input)].defined() ? d[size_t(input)].data<T>() + at : unwanted.data() + input * n;
+          };
+          const auto sum = [&](int input, int64_t h) {
+            return sums[size_t(input - 5)] ? sums[size_t(input - 5)] + h : unwanted.data() + input * n;
+          };
+          for (int64_t row = begin * heads; row < end * heads; ++row) {
+            const int64_t at = row * n, h = row % heads * n;
+            head_backward(n, in.mean.data<T>()[row], in.rstd.data<T>()[row], dout.data<T>() + at,
+                          in.y.data<T>() + at, in.r.data<T>() + at, in.k.data<T>() + at, in.v.data<T>() + at,
+                          in.g.data<T>() + at, in.r_k.data<T>() + h, in.weight.data<T>() + h,
+                          in.bias.data<T>() + h, place(0, at), place(1, at), place(2, at), place(3, at),
+                          place(4, at), sum(5, h), sum(6, h), sum(7, h));
+          }
+        });
   });
 }
 
@@ -112,7 +118,8 @@ void check(const std::array<const Variable*, 8>& in) {
                       : i == 5 ? s.rank() == 2 && s[0] >= 1 && s.numel() == channels
                                : s == Shape{channels};
     require(fits && in[i]->dtype() == y.dtype() && in[i]->device() == y.device(),
-            "time_mix_output: y is {}, {} is {}; expected y, r, k, v, g [.., C], r_k [heads, C / heads], weight and bias [C]",
+            "time_mix_output: y is {}, {} is {}; expected y, r, k, v, g [.., C], r_k [heads, C / heads], "
+            "weight and bias [C]",
             y.value().str(), names[i], in[i]->value().str());
   }
   require(!y.device().is_cuda() || in[5]->size(1) <= kMostHeadChannels,
@@ -121,8 +128,9 @@ void check(const std::array<const Variable*, 8>& in) {
 
 }  // namespace
 
-Variable time_mix_output(const Variable& y, const Variable& r, const Variable& k, const Variable& v, const Variable& g,
-                         const Variable& r_k, const Variable& weight, const Variable& bias, double eps) {
+Variable time_mix_output(const Variable& y, const Variable& r, const Variable& k, const Variable& v,
+                         const Variable& g, const Variable& r_k, const Variable& weight, const Variable& bias,
+                         double eps) {
   check({&y, &r, &k, &v, &g, &r_k, &weight, &bias});
   const int64_t n = r_k.size(1), rows = n == 0 ? 0 : y.value().numel() / n;
   const DType statistics = y.dtype() == DType::bf16 ? DType::f32 : y.dtype();

@@ -28,8 +28,8 @@ void value_residual_forward(const Tensor& v, const Tensor& v_first, const Tensor
 }
 
 // With s = sigmoid(v_pre): dv = dy (1 - s), dv_first = dy s, dv_pre = dy (v_first - v) s (1 - s).
-void value_residual_backward(const Tensor& dy, const Tensor& v, const Tensor& v_first, const Tensor& v_pre, Tensor& dv,
-                             Tensor& dv_first, Tensor& dv_pre) {
+void value_residual_backward(const Tensor& dy, const Tensor& v, const Tensor& v_first, const Tensor& v_pre,
+                             Tensor& dv, Tensor& dv_first, Tensor& dv_pre) {
   for_cpu_float("value_residual", dy.dtype(), [&](auto t) {
     using T = decltype(t);
     constexpr int64_t block = 512;  // sigmoids at a time, kept in L1 for the three loops
@@ -69,15 +69,16 @@ Variable value_residual(const Variable& v, const Variable& v_first, const Variab
             other == &v_first ? "v_first" : "v_pre", other->value().str());
   }
   Tensor y = Tensor::empty_like(v.value());
-  run(v.device(), cpu::value_residual_forward, cuda::value_residual_forward, v.value(), v_first.value(), v_pre.value(), y);
+  run(v.device(), cpu::value_residual_forward, cuda::value_residual_forward, v.value(), v_first.value(),
+      v_pre.value(), y);
   const bool learns = v_pre.requires_grad();
   return record("value_residual", y, {v, v_first, v_pre},
                 [v = learns ? v.value() : Tensor(), v_first = learns ? v_first.value() : Tensor(),
                  v_pre = v_pre.value()](Grads& g) {
                   Tensor dv = g.wants(0) ? g.write(0) : Tensor(), dv_first = g.wants(1) ? g.write(1) : Tensor();
                   Tensor dv_pre = g.wants(2) ? g.write(2) : Tensor();
-                  run(v_pre.device(), cpu::value_residual_backward, cuda::value_residual_backward, g.out(), v, v_first, v_pre,
-                      dv, dv_first, dv_pre);
+                  run(v_pre.device(), cpu::value_residual_backward, cuda::value_residual_backward, g.out(), v,
+                      v_first, v_pre, dv, dv_first, dv_pre);
                 });
 }
 
