@@ -26,8 +26,9 @@ build/bin/train_timeseries --config train/configs/demo.toml --data "$out.h5" --o
 training=$(since "$start")
 
 start=$(clock)
-table=$(build/bin/eval_timeseries --model "$out" --data "$out.h5" 2>&2 | tee /dev/stderr)
+table=$(build/bin/eval_timeseries --model "$out" --data "$out.h5")
 evaluation=$(since "$start")
+echo "$table"
 
 # score NAME COLUMN: from the table of the evaluation
 score() { awk -v name="$1" -v column="$2" 'index($0, name "  ") == 1 { print column == "mse" ? $(NF - 1) : $NF; exit }' <<<"$table"; }
