@@ -191,4 +191,4 @@ rooms-check:
 format-check:
 	@if command -v clang-format >/dev/null; then \
 	  git ls-files '*.h' '*.cpp' '*.cu' | xargs clang-format --dry-run -Werror; \
-	else echo "format: clang-format is not installed, not checked"; fi
+	else echo "format: clang-format is not installed"; exit 1; fi

@@ -42,8 +42,8 @@ Variable last_row(const Variable& x) {  // [B, T, C] -> [B, C]
 
 void Rwkv7Config::complete() {
   require(layers >= 0 && width > 0 && head_size > 0 && width % head_size == 0 && vocab >= 0,
-          "rwkv7: {} layers of width {} with heads of {}: the width must be a multiple of the head size", layers, width,
-          head_size);
+          "rwkv7: {} layers of width {} with heads of {}: the width must be a multiple of the head size",
+          layers, width, head_size);
   const double root = std::sqrt(double(width));
   if (ffn == 0) ffn = 4 * width;
   if (rank_w == 0) rank_w = rank_of(2.5 * root);
@@ -64,7 +64,8 @@ class Rwkv7Block : public Module {
 
   int64_t layer_, heads_, head_size_;
   Variable ln1_weight_, ln1_bias_, ln2_weight_, ln2_bias_, ln_x_weight_, ln_x_bias_;
-  Variable x_r_, x_w_, x_k_, x_v_, x_a_, x_g_, w0_, w1_, w2_, a0_, a1_, a2_, v0_, v1_, v2_, g1_, g2_, k_k_, k_a_, r_k_;
+  Variable x_r_, x_w_, x_k_, x_v_, x_a_, x_g_, w0_, w1_, w2_, a0_, a1_, a2_, v0_, v1_, v2_, g1_, g2_, k_k_,
+      k_a_, r_k_;
   Variable receptance_, key_, value_, output_, ffn_x_k_, ffn_key_, ffn_value_;
 };
 
@@ -72,7 +73,8 @@ class Rwkv7Block : public Module {
 Rwkv7Block::Rwkv7Block(const Rwkv7Config& c, int64_t layer, const Init& init)
     : layer_(layer), heads_(c.heads()), head_size_(c.head_size) {
   const int64_t C = c.width, N = c.head_size;
-  const double up = c.layers > 1 ? double(layer) / double(c.layers - 1) : 0.0, down = 1.0 - double(layer) / double(c.layers);
+  const double up = c.layers > 1 ? double(layer) / double(c.layers - 1) : 0.0,
+               down = 1.0 - double(layer) / double(c.layers);
   const std::string prefix = "blocks." + std::to_string(layer) + ".";
   const auto linear_ramp = [C](int64_t n) { return C > 1 ? double(n) / double(C - 1) - 0.5 : 0.0; };
   const auto zigzag = [N](int64_t n) {
@@ -106,7 +108,8 @@ Rwkv7Block::Rwkv7Block(const Rwkv7Config& c, int64_t layer, const Init& init)
                 }));
   add_parameter("att.w1", w1_, zeros({C, c.rank_w}));
   add_parameter("att.w2", w2_, low_rank_up("att.w2", c.rank_w));
-  add_parameter("att.a0", a0_, filled(vector, [&](int64_t n) { return -0.19 + 0.3 * zigzag(n) + 0.4 * linear_ramp(n); }));
+  add_parameter("att.a0", a0_,
+                filled(vector, [&](int64_t n) { return -0.19 + 0.3 * zigzag(n) + 0.4 * linear_ramp(n); }));
   add_parameter("att.a1", a1_, zeros({C, c.rank_a}));
   add_parameter("att.a2", a2_, low_rank_up("att.a2", c.rank_a));
   if (layer > 0) {  // block 0 makes v_first and mixes nothing in
@@ -131,12 +134,14 @@ Rwkv7Block::Rwkv7Block(const Rwkv7Config& c, int64_t layer, const Init& init)
   add_parameter("ffn.value.weight", ffn_value_, zeros({C, c.ffn}));
 }
 
-Variable Rwkv7Block::forward(Variable x, Variable& v_first, Rwkv7State::Layer* state, const Tensor& reset) const {
+Variable Rwkv7Block::forward(Variable x, Variable& v_first, Rwkv7State::Layer* state,
+                             const Tensor& reset) const {
   x = add(x, time_mix(layer_norm(x, ln1_weight_, ln1_bias_, kLayerNormEps), v_first, state, reset));
   return add(x, channel_mix(layer_norm(x, ln2_weight_, ln2_bias_, kLayerNormEps), state, reset));
 }
 
-Variable Rwkv7Block::time_mix(const Variable& x, Variable& v_first, Rwkv7State::Layer* state, const Tensor& reset) const {
+Variable Rwkv7Block::time_mix(const Variable& x, Variable& v_first, Rwkv7State::Layer* state,
+                              const Tensor& reset) const {
   const Variable previous = state ? state->att_x : Variable();
   const std::vector<Variable> mixed = token_shift(x, previous, {x_r_, x_w_, x_k_, x_v_, x_a_, x_g_}, reset);
   const Variable &xr = mixed[0], &xw = mixed[1], &xk = mixed[2], &xv = mixed[3], &xa = mixed[4], &xg = mixed[5];
@@ -196,11 +201,12 @@ Variable Rwkv7::embed(const Tensor& tokens) const {
 }
 
 Variable Rwkv7::forward(const Variable& input, Rwkv7State* state, const Tensor& reset) const {
-  require(input.shape().rank() == 3 && input.size(2) == config_.width, "rwkv7: input is {}, expected [B, T, {}]",
-          input.value().str(), config_.width);
+  require(input.shape().rank() == 3 && input.size(2) == config_.width,
+          "rwkv7: input is {}, expected [B, T, {}]", input.value().str(), config_.width);
   if (state) state->layers.resize(blocks_.size());
   Variable x = layer_norm(input, ln0_weight_, ln0_bias_, kLayerNormEps), v_first;
-  for (size_t i = 0; i < blocks_.size(); ++i) x = blocks_[i]->forward(x, v_first, state ? &state->layers[i] : nullptr, reset);
+  for (size_t i = 0; i < blocks_.size(); ++i)
+    x = blocks_[i]->forward(x, v_first, state ? &state->layers[i] : nullptr, reset);
   return layer_norm(x, ln_out_weight_, ln_out_bias_, kLayerNormEps);
 }
 

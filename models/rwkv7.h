@@ -1,8 +1,11 @@
-// RWKV-7 ("x070", arXiv 2503.14456), the backbone: names, shapes and initialisation are those of the official checkpoints.
+// RWKV-7 ("x070", arXiv 2503.14456), the backbone: names, shapes and initialisation are those of the official
+// checkpoints.
 //
-//   x = ln0(embedding);  for each block: x += time_mix(ln1(x)), x += channel_mix(ln2(x));  logits = head(ln_out(x))
+//   x = ln0(embedding);  for each block: x += time_mix(ln1(x)), x += channel_mix(ln2(x));  logits =
+//   head(ln_out(x))
 //
-// Time mix, per head with state S [value, key] and, for each token, vectors r, k, v, a, b and decay w in (0.545, 1):
+// Time mix, per head with state S [value, key] and, for each token, vectors r, k, v, a, b and decay w in
+// (0.545, 1):
 //   u = S a;  S = S diag(w) + u b^T + v k^T;  y = S r
 #pragma once
 #include <memory>
@@ -44,8 +47,8 @@ class Rwkv7 : public Module {
   const Rwkv7Config& config() const { return config_; }
 
   Variable embed(const Tensor& tokens) const;  // i32 [B, T] -> [B, T, C]
-  // x [B, T, C], before ln0 -> [B, T, C] after ln_out. `state` (optional) is read and replaced. reset u8 [B, T] (optional):
-  // 1 where a new document starts, which sees nothing of what came before it.
+  // x [B, T, C], before ln0 -> [B, T, C] after ln_out. `state` (optional) is read and replaced. reset u8 [B, T]
+  // (optional): 1 where a new document starts, which sees nothing of what came before it.
   Variable forward(const Variable& x, Rwkv7State* state = nullptr, const Tensor& reset = Tensor()) const;
   Variable head(const Variable& hidden) const;  // [.., C] -> logits [.., V]
 

@@ -1,10 +1,9 @@
-#include "models/rwkv7.h"
-
 #include <cmath>
 #include <memory>
 
 #include "core/cuda/runtime.h"
 #include "core/hdf5.h"
+#include "models/rwkv7.h"
 #include "ops/time_axis.h"
 #include "tests/op_test.h"
 
@@ -70,17 +69,27 @@ void compare(const std::string& prefix, DType type, Device device, double tolera
   const Rwkv7State before = state(g, type, wide, device);
   Rwkv7State after = before;
   const Tensor reset = prefix.empty() ? Tensor() : g.read(prefix + "reset").to(device);
-  const Variable logits = g.model->head(g.model->forward(g.model->embed(g.read("tokens").to(device)), &after, reset));
+  const Variable logits =
+      g.model->head(g.model->forward(g.model->embed(g.read("tokens").to(device)), &after, reset));
   EXPECT_LE(relative_error(logits.value(), g.read(prefix + "logits")), tolerance);
   std::vector<Variable> outputs = {logits};
-  std::vector<Tensor> gradients = {g.read("dlogits").to(logits.dtype() == DType::f64 ? DType::f64 : DType::f32).to(logits.dtype()).to(device)};
-  const auto parts = [](Rwkv7State::Layer& l) { return std::vector<std::pair<std::string, Variable*>>{{"att_x", &l.att_x}, {"S", &l.S}, {"ffn_x", &l.ffn_x}}; };
+  std::vector<Tensor> gradients = {g.read("dlogits")
+                                       .to(logits.dtype() == DType::f64 ? DType::f64 : DType::f32)
+                                       .to(logits.dtype())
+                                       .to(device)};
+  const auto parts = [](Rwkv7State::Layer& l) {
+    return std::vector<std::pair<std::string, Variable*>>{
+        {"att_x", &l.att_x}, {"S", &l.S}, {"ffn_x", &l.ffn_x}};
+  };
   for (size_t l = 0; l < 2; ++l) {
     for (const auto& [name, v] : parts(after.layers[l])) {
       const std::string key = std::to_string(l) + "." + name;
       EXPECT_LE(relative_error(v->value(), g.read(prefix + "state_out." + key)), tolerance) << key;
       outputs.push_back(*v);
-      gradients.push_back(g.read("dstate_out." + key).to(v->dtype() == DType::f64 ? DType::f64 : DType::f32).to(v->dtype()).to(device));
+      gradients.push_back(g.read("dstate_out." + key)
+                              .to(v->dtype() == DType::f64 ? DType::f64 : DType::f32)
+                              .to(v->dtype())
+                              .to(device));
     }
   }
   backward(outputs, gradients);
@@ -109,7 +118,8 @@ TEST(Rwkv7, EqualsPyTorch) {
 TEST(Rwkv7, EqualsPyTorchOnCuda) {
   if (!cuda::available()) GTEST_SKIP() << cuda::why_unavailable();
   for (const char* prefix : {"", "packed."}) compare(prefix, DType::f32, {DeviceType::cuda, 0}, 1e-5);
-  compare("", DType::bf16, {DeviceType::cuda, 0}, 0.1);  // some forty roundings of 2^-9 lie on the way to a gradient
+  compare("", DType::bf16, {DeviceType::cuda, 0},
+          0.1);  // some forty roundings of 2^-9 lie on the way to a gradient
 }
 
 TEST(Rwkv7, PiecesAndStepsEqualTheWholeSequence) {
@@ -118,10 +128,12 @@ TEST(Rwkv7, PiecesAndStepsEqualTheWholeSequence) {
   const Variable x = g.model->embed(g.read("tokens"));
   Rwkv7State whole_state;
   const Variable whole = g.model->forward(x, &whole_state);
-  for (const std::vector<int64_t>& cuts : {std::vector<int64_t>{0, 20, 37}, std::vector<int64_t>{0, 1, 2, 3, 4, 5, 37}}) {
+  for (const std::vector<int64_t>& cuts :
+       {std::vector<int64_t>{0, 20, 37}, std::vector<int64_t>{0, 1, 2, 3, 4, 5, 37}}) {
     Rwkv7State s;
     std::vector<Variable> pieces;
-    for (size_t i = 0; i + 1 < cuts.size(); ++i) pieces.push_back(g.model->forward(slice_time(x, cuts[i], cuts[i + 1]), &s));
+    for (size_t i = 0; i + 1 < cuts.size(); ++i)
+      pieces.push_back(g.model->forward(slice_time(x, cuts[i], cuts[i + 1]), &s));
     EXPECT_LT(relative_error(concat_time(pieces).value(), whole.value()), 1e-13);
     EXPECT_LT(relative_error(s.layers[1].S.value(), whole_state.layers[1].S.value()), 1e-13);
   }
@@ -152,10 +164,13 @@ TEST(Rwkv7, InitialValuesAreTheOfficialOnes) {
   for (const float x : value("blocks.2.att.output.weight")) ASSERT_EQ(x, 0.0f);
 }
 
-// The official count, 2VC + 4C + L (19C + 12C^2 + 2C (Dw + Da + Dv + Dg)), holds the v0, v1, v2 of block 0, which nothing reads.
+// The official count, 2VC + 4C + L (19C + 12C^2 + 2C (Dw + Da + Dv + Dg)), holds the v0, v1, v2 of block 0,
+// which nothing reads.
 TEST(Rwkv7, HasAsManyParametersAsTheFormula) {
-  const auto formula = [](int64_t V, int64_t C, int64_t L, int64_t ranks) { return 2 * V * C + 4 * C + L * (19 * C + 12 * C * C + 2 * C * ranks); };
-  EXPECT_EQ(formula(65536, 768, 12, 64 + 64 + 32 + 128), 191084544);  // the released 0.1B
+  const auto formula = [](int64_t V, int64_t C, int64_t L, int64_t ranks) {
+    return 2 * V * C + 4 * C + L * (19 * C + 12 * C * C + 2 * C * ranks);
+  };
+  EXPECT_EQ(formula(65536, 768, 12, 64 + 64 + 32 + 128), 191084544);   // the released 0.1B
   EXPECT_EQ(formula(65536, 1024, 24, 64 + 64 + 32 + 128), 450834432);  // and 0.4B
   const int64_t unused = 32 + 2 * 32 * 12;
   EXPECT_EQ(Rwkv7(golden_config(), Init(1)).parameter_count() + unused, formula(11, 32, 2, 8 + 4 + 12 + 16));
@@ -167,6 +182,10 @@ TEST(Rwkv7, RefusesWrongSizesByName) {
   expect_error([&] { Rwkv7(c, Init(1)); }, "rwkv7: 1 layers of width 100 with heads of 64");
   c.width = 64;
   const Rwkv7 model(c, Init(1));
-  expect_error([&] { model.forward(Variable(Tensor::zeros({1, 2, 32}))); }, "rwkv7: input is f32 [1, 2, 32] on cpu, expected [B, T, 64]");
+  expect_error(
+      [&] {
+        model.forward(Variable(Tensor::zeros({1, 2, 32})));
+      },
+      "rwkv7: input is f32 [1, 2, 32] on cpu, expected [B, T, 64]");
   expect_error([&] { model.embed(Tensor::zeros({1, 2}, DType::i32)); }, "no token embedding");
 }

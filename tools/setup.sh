@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs the packages that the build needs and this machine lacks. Only root on Debian or Ubuntu installs; elsewhere the
-# missing packages are printed and the script stops with exit code 1.
+# missing packages are printed and the script stops with exit code 1. Arguments are further packages that are wanted.
 set -euo pipefail
 packages=(g++ make pkg-config libhdf5-dev libfmt-dev libgtest-dev libopenblas-openmp-dev libtomlplusplus-dev
-  nlohmann-json3-dev zlib1g-dev libxxhash-dev)
+  nlohmann-json3-dev zlib1g-dev libxxhash-dev "$@")
 
 missing=()
 if command -v dpkg-query >/dev/null; then

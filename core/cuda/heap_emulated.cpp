@@ -45,10 +45,12 @@ void* EmulatedHeap::alloc(size_t bytes) {
     auto* p = reinterpret_cast<unsigned char*>(address);
     simt::detail::unpoison(p, room);
     const size_t i = first_other(p, room, kPoison);
-    require(i == room, "alloc: byte {} of freed memory was written after its free had run (the memory had {} bytes)", i, room);
+    require(i == room,
+            "alloc: byte {} of freed memory was written after its free had run (the memory had {} bytes)", i,
+            room);
   } else {
-    require(room <= size_ - used_, "alloc: out of emulated device memory: {} bytes asked for, {} of {} in use", bytes, used_,
-            size_);
+    require(room <= size_ - used_, "alloc: out of emulated device memory: {} bytes asked for, {} of {} in use",
+            bytes, used_, size_);
     address = reinterpret_cast<uintptr_t>(base_) + used_;
     used_ += room;
   }
@@ -99,8 +101,8 @@ void EmulatedHeap::require_live(const char* call, const void* p, size_t bytes, b
   require(inside, "{}: {} is not in a live allocation (freed before?)", call, p);
   const Block& b = after->second;
   const size_t offset = address - after->first;
-  require(bytes <= b.bytes - offset, "{}: {} bytes from offset {} do not fit an allocation of {} bytes", call, bytes, offset,
-          b.bytes);
+  require(bytes <= b.bytes - offset, "{}: {} bytes from offset {} do not fit an allocation of {} bytes", call,
+          bytes, offset, b.bytes);
   require(!(from_host && b.free_queued), "{}: {} is in an allocation that was freed", call, p);
 }
 
@@ -110,7 +112,8 @@ void EmulatedHeap::check_spare(uintptr_t address, const Block& b) const {
 #else
   const auto* spare = reinterpret_cast<const unsigned char*>(address) + b.bytes;
   const size_t i = first_other(spare, b.room - b.bytes, kSpareByte);
-  require(i == b.room - b.bytes, "device memory: byte {} of an allocation of {} bytes was written", b.bytes + i, b.bytes);
+  require(i == b.room - b.bytes, "device memory: byte {} of an allocation of {} bytes was written", b.bytes + i,
+          b.bytes);
 #endif
 }
 

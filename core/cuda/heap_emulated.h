@@ -1,5 +1,5 @@
-// Device memory of the emulator: one large reservation in which every allocation ends in spare bytes that nobody may
-// write, and fresh as well as freed memory is 0xFF (NaN in every float type).
+// Device memory of the emulator: one large reservation in which every allocation ends in spare bytes that
+// nobody may write, and fresh as well as freed memory is 0xFF (NaN in every float type).
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -16,8 +16,8 @@ class EmulatedHeap {
   void free(void* p);              // the queued free has run
   bool contains(const void* p) const;
 
-  // The range lies in one live allocation, or an error naming `call`. Work that is already in a stream may still use memory
-  // whose free is queued behind it.
+  // The range lies in one live allocation, or an error naming `call`. Work that is already in a stream may
+  // still use memory whose free is queued behind it.
   void require_live(const char* call, const void* p, size_t bytes, bool from_host) const;
   void check_spare_bytes() const;  // of all allocations
   size_t bytes() const { return size_; }

@@ -16,7 +16,8 @@ int64_t extent(int64_t rows, int64_t columns, int64_t ld, int64_t stride, int64_
 
 void require_ranges(const Matmul& p, bool from_host) {
   const auto check = [&](const void* x, int64_t elements, DType type) {
-    if (elements > 0) simt::detail::require_device_range("matmul", x, size_t(elements) * size_of(type), from_host);
+    if (elements > 0)
+      simt::detail::require_device_range("matmul", x, size_t(elements) * size_of(type), from_host);
   };
   check(p.a, extent(p.trans_a ? p.k : p.m, p.trans_a ? p.m : p.k, p.lda, p.stride_a, p.batch), p.input);
   check(p.b, extent(p.trans_b ? p.n : p.k, p.trans_b ? p.k : p.n, p.ldb, p.stride_b, p.batch), p.input);
@@ -29,7 +30,8 @@ float element(const void* p, int64_t i, DType type) {
 }
 
 // A dense f32 copy of one matrix.
-std::vector<float> widened(const void* p, int64_t first, int64_t rows, int64_t columns, int64_t ld, DType type) {
+std::vector<float> widened(const void* p, int64_t first, int64_t rows, int64_t columns, int64_t ld,
+                           DType type) {
   std::vector<float> x(size_t(rows * columns));
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < columns; ++c) x[size_t(r * columns + c)] = element(p, first + r * ld + c, type);
@@ -49,8 +51,9 @@ void multiply(const Matmul& p) {
     const std::vector<float> b = widened(p.b, i * p.stride_b, b_rows, b_columns, p.ldb, p.input);
     std::fill(c.begin(), c.end(), 0.0f);
     if (p.k > 0) {
-      cblas_sgemm(CblasRowMajor, p.trans_a ? CblasTrans : CblasNoTrans, p.trans_b ? CblasTrans : CblasNoTrans, int(p.m),
-                  int(p.n), int(p.k), 1.0f, a.data(), int(a_columns), b.data(), int(b_columns), 0.0f, c.data(), int(p.n));
+      cblas_sgemm(CblasRowMajor, p.trans_a ? CblasTrans : CblasNoTrans, p.trans_b ? CblasTrans : CblasNoTrans,
+                  int(p.m), int(p.n), int(p.k), 1.0f, a.data(), int(a_columns), b.data(), int(b_columns), 0.0f,
+                  c.data(), int(p.n));
     }
     for (int64_t row = 0; row < p.m; ++row) {
       for (int64_t column = 0; column < p.n; ++column) {

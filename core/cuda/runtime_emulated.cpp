@@ -1,5 +1,6 @@
-// The device layer of the emulator. A stream is a queue of closures; when they run is a setting (simt::set_timing): lazy,
-// the default, runs them only when somebody waits, so that a missing wait shows as missing data.
+// The device layer of the emulator. A stream is a queue of closures; when they run is a setting
+// (simt::set_timing): lazy, the default, runs them only when somebody waits, so that a missing wait shows as
+// missing data.
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -119,14 +120,18 @@ void after_sync() {
 }
 
 // `may_throw` is false for calls that destructors make.
-void put(const std::shared_ptr<StreamState>& s, std::function<void()> work, bool always, bool may_throw = true) {
+void put(const std::shared_ptr<StreamState>& s, std::function<void()> work, bool always,
+         bool may_throw = true) {
   require(simt::detail::here == nullptr, "a kernel called the host's side of the device layer");
   s->queue.push_back({std::move(work), always});
   ++s->issued;
   if (!may_throw) return;
   switch (simt::timing()) {
-    case simt::Timing::lazy: break;
-    case simt::Timing::eager: run_until(s, s->issued); break;
+    case simt::Timing::lazy:
+      break;
+    case simt::Timing::eager:
+      run_until(s, s->issued);
+      break;
     case simt::Timing::random: {
       uint64_t& state = simt::detail::timing_state();
       while (simt::detail::next_random(state) & 1) {
@@ -242,7 +247,8 @@ void wait(Stream stream, Event event) {
   const auto s = find("wait", stream);
   const EventState e = *known("wait", event);
   if (e.stream == nullptr || e.stream == s) return;
-  put(s, [e] { run_until(e.stream, e.ticket); }, false);
+  put(
+      s, [e] { run_until(e.stream, e.ticket); }, false);
 }
 
 void sync(Event event) {
@@ -271,7 +277,8 @@ void free(void* pointer, Stream stream) {
   const Lock lock(world().mutex);
   const auto s = find("free", stream);
   world().heap.mark_free_queued(pointer);
-  put(s, [pointer] { world().heap.free(pointer); }, true, false);
+  put(
+      s, [pointer] { world().heap.free(pointer); }, true, false);
 }
 
 void* alloc_host(size_t bytes) {
@@ -306,10 +313,13 @@ void copy_to_device(void* to, const void* from, size_t bytes, Stream stream) {
   const auto s = find("copy_to_device", stream);
   require_host("copy_to_device", from);
   world().heap.require_live("copy_to_device", to, bytes, true);
-  put(s, [=] {
-    world().heap.require_live("copy_to_device", to, bytes, false);
-    memcpy(to, from, bytes);
-  }, false);
+  put(
+      s,
+      [=] {
+        world().heap.require_live("copy_to_device", to, bytes, false);
+        memcpy(to, from, bytes);
+      },
+      false);
 }
 
 void copy_to_host(void* to, const void* from, size_t bytes, Stream stream) {
@@ -319,10 +329,13 @@ void copy_to_host(void* to, const void* from, size_t bytes, Stream stream) {
   require_host("copy_to_host", to);
   world().heap.require_live("copy_to_host", from, bytes, true);
   memset(to, 0xff, bytes);  // a read before the wait gets NaN
-  put(s, [=] {
-    world().heap.require_live("copy_to_host", from, bytes, false);
-    memcpy(to, from, bytes);
-  }, false);
+  put(
+      s,
+      [=] {
+        world().heap.require_live("copy_to_host", from, bytes, false);
+        memcpy(to, from, bytes);
+      },
+      false);
 }
 
 void copy_on_device(void* to, const void* from, size_t bytes, Stream stream) {
@@ -333,11 +346,14 @@ void copy_on_device(void* to, const void* from, size_t bytes, Stream stream) {
   world().heap.require_live("copy_on_device", from, bytes, true);
   const auto a = reinterpret_cast<uintptr_t>(to), b = reinterpret_cast<uintptr_t>(from);
   require(a + bytes <= b || b + bytes <= a, "copy_on_device: source and destination overlap");
-  put(s, [=] {
-    world().heap.require_live("copy_on_device", to, bytes, false);
-    world().heap.require_live("copy_on_device", from, bytes, false);
-    memcpy(to, from, bytes);
-  }, false);
+  put(
+      s,
+      [=] {
+        world().heap.require_live("copy_on_device", to, bytes, false);
+        world().heap.require_live("copy_on_device", from, bytes, false);
+        memcpy(to, from, bytes);
+      },
+      false);
 }
 
 void fill(void* to, uint8_t byte, size_t bytes, Stream stream) {
@@ -345,10 +361,13 @@ void fill(void* to, uint8_t byte, size_t bytes, Stream stream) {
   const Lock lock(world().mutex);
   const auto s = find("fill", stream);
   world().heap.require_live("fill", to, bytes, true);
-  put(s, [=] {
-    world().heap.require_live("fill", to, bytes, false);
-    memset(to, byte, bytes);
-  }, false);
+  put(
+      s,
+      [=] {
+        world().heap.require_live("fill", to, bytes, false);
+        memset(to, byte, bytes);
+      },
+      false);
 }
 
 }  // namespace modrwkv::cuda

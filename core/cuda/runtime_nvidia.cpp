@@ -37,7 +37,8 @@ const Devices& devices() {
       r.count = n;
     } else {
       cudaGetLastError();
-      r.reason = fmt::format("no CUDA device: cudaGetDeviceCount says {}", error == cudaSuccess ? "there is none" : cudaGetErrorString(error));
+      r.reason = fmt::format("no CUDA device: cudaGetDeviceCount says {}",
+                             error == cudaSuccess ? "there is none" : cudaGetErrorString(error));
     }
     return r;
   }();
@@ -76,11 +77,14 @@ int current_device() {
 Properties properties(int device) {
   cudaDeviceProp p{};
   check(cudaGetDeviceProperties(&p, device), "cudaGetDeviceProperties");
-  return {p.name, 10 * p.major + p.minor, p.multiProcessorCount, p.totalGlobalMem, p.sharedMemPerBlockOptin, false};
+  return {p.name,           10 * p.major + p.minor,   p.multiProcessorCount,
+          p.totalGlobalMem, p.sharedMemPerBlockOptin, false};
 }
 
 std::vector<std::string> thread_orders() { return {"native"}; }
-void set_thread_order(const std::string& order) { require(order == "native", "set_thread_order: {} on a GPU", order); }
+void set_thread_order(const std::string& order) {
+  require(order == "native", "set_thread_order: {} on a GPU", order);
+}
 
 Stream create_stream() {
   cudaStream_t stream;
@@ -116,8 +120,12 @@ Event create_event() {
 }
 
 void destroy(Event event) { check(cudaEventDestroy(native(event)), "cudaEventDestroy"); }
-void record(Event event, Stream stream) { check(cudaEventRecord(native(event), native(stream, "record")), "cudaEventRecord"); }
-void wait(Stream stream, Event event) { check(cudaStreamWaitEvent(native(stream, "wait"), native(event), 0), "cudaStreamWaitEvent"); }
+void record(Event event, Stream stream) {
+  check(cudaEventRecord(native(event), native(stream, "record")), "cudaEventRecord");
+}
+void wait(Stream stream, Event event) {
+  check(cudaStreamWaitEvent(native(stream, "wait"), native(event), 0), "cudaStreamWaitEvent");
+}
 void sync(Event event) { check(cudaEventSynchronize(native(event)), "cudaEventSynchronize"); }
 
 bool done(Event event) {
@@ -140,7 +148,9 @@ void* alloc(size_t bytes, Stream stream) {
   return p;
 }
 
-void free(void* pointer, Stream stream) { check(cudaFreeAsync(pointer, native(stream, "free")), "cudaFreeAsync"); }
+void free(void* pointer, Stream stream) {
+  check(cudaFreeAsync(pointer, native(stream, "free")), "cudaFreeAsync");
+}
 
 void* alloc_host(size_t bytes) {
   void* p = nullptr;
@@ -151,15 +161,18 @@ void* alloc_host(size_t bytes) {
 void free_host(void* pointer) { check(cudaFreeHost(pointer), "cudaFreeHost"); }
 
 void copy_to_device(void* to, const void* from, size_t bytes, Stream stream) {
-  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, native(stream, "copy_to_device")), "cudaMemcpyAsync to the device");
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, native(stream, "copy_to_device")),
+        "cudaMemcpyAsync to the device");
 }
 
 void copy_to_host(void* to, const void* from, size_t bytes, Stream stream) {
-  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, native(stream, "copy_to_host")), "cudaMemcpyAsync to the host");
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, native(stream, "copy_to_host")),
+        "cudaMemcpyAsync to the host");
 }
 
 void copy_on_device(void* to, const void* from, size_t bytes, Stream stream) {
-  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, native(stream, "copy_on_device")), "cudaMemcpyAsync on the device");
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, native(stream, "copy_on_device")),
+        "cudaMemcpyAsync on the device");
 }
 
 void fill(void* to, uint8_t byte, size_t bytes, Stream stream) {

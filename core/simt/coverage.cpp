@@ -1,6 +1,6 @@
 // Which kernels this process executed, and under which schedules: appended to $SIMT_COVERAGE at exit, one line
-// "kernel<TAB>source file<TAB>schedule" each. The kernel is the mangled name of KernelTag<K>, which is also the name of a
-// symbol in the object: tools/kernel_coverage.sh compares the two.
+// "kernel<TAB>source file<TAB>schedule" each. The kernel is the mangled name of KernelTag<K>, which is also the
+// name of a symbol in the object: tools/kernel_coverage.sh compares the two.
 #include <fcntl.h>
 #include <unistd.h>
 

@@ -3,13 +3,13 @@
 
 namespace simt {
 
-// A grid or block from any integers, so that {rows, 256, 0, stream} needs no casts. A size below 0 or past 32 bits becomes
-// 0, which no launch accepts.
+// A grid or block from any integers, so that {rows, 256, 0, stream} needs no casts. A size below 0 or past 32
+// bits becomes 0, which no launch accepts.
 struct extent {
   extent(dim3 size) : size(size) {}
   template <class X, class Y = int, class Z = int>
-    requires(std::is_integral_v<X> && std::is_integral_v<Y> && std::is_integral_v<Z>)
-  extent(X x, Y y = 1, Z z = 1) : size(checked(x), checked(y), checked(z)) {}
+  requires(std::is_integral_v<X>&& std::is_integral_v<Y>&& std::is_integral_v<Z>) extent(X x, Y y = 1, Z z = 1)
+      : size(checked(x), checked(y), checked(z)) {}
   template <class I>
   static unsigned checked(I n) {
     const auto wide = static_cast<long long>(n);
@@ -20,8 +20,7 @@ struct extent {
 
 struct byte_count {
   template <class I>
-    requires std::is_integral_v<I>
-  byte_count(I n) : n(static_cast<size_t>(n)) {}
+  requires std::is_integral_v<I> byte_count(I n) : n(static_cast<size_t>(n)) {}
   size_t n;
 };
 

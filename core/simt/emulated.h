@@ -1,5 +1,6 @@
-// The half of simt.h that the host compiler sees: CUDA's names as host functions that meet the emulator. Included by
-// simt.h only. Semantics and limits of each name are CUDA's; what CUDA leaves undefined is a simt::Fault.
+// The half of simt.h that the host compiler sees: CUDA's names as host functions that meet the emulator.
+// Included by simt.h only. Semantics and limits of each name are CUDA's; what CUDA leaves undefined is a
+// simt::Fault.
 #pragma once
 #include <cmath>
 #include <memory>
@@ -15,8 +16,8 @@
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
 
-// A device function that contains a barrier or a warp collective takes SIMT_AT behind its last parameter and passes
-// SIMT_HERE on, so that reports name the caller's line.
+// A device function that contains a barrier or a warp collective takes SIMT_AT behind its last parameter and
+// passes SIMT_HERE on, so that reports name the caller's line.
 #define SIMT_AT , simt::where at = simt::where::current()
 #define SIMT_HERE , at
 #define SIMT_HERE_STEP(n) , at.at_step(n)
@@ -26,17 +27,39 @@ struct dim3 {
   unsigned x, y, z;
   constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
-struct uint3 { unsigned x, y, z; };
-struct int3 { int x, y, z; };
-struct float3 { float x, y, z; };
-struct alignas(8) int2 { int x, y; };
-struct alignas(8) uint2 { unsigned x, y; };
-struct alignas(8) float2 { float x, y; };
-struct alignas(16) int4 { int x, y, z, w; };
-struct alignas(16) uint4 { unsigned x, y, z, w; };
-struct alignas(16) float4 { float x, y, z, w; };
-struct alignas(16) double2 { double x, y; };
-struct alignas(8) ushort4 { unsigned short x, y, z, w; };
+struct uint3 {
+  unsigned x, y, z;
+};
+struct int3 {
+  int x, y, z;
+};
+struct float3 {
+  float x, y, z;
+};
+struct alignas(8) int2 {
+  int x, y;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) int4 {
+  int x, y, z, w;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(16) double2 {
+  double x, y;
+};
+struct alignas(8) ushort4 {
+  unsigned short x, y, z, w;
+};
 inline int2 make_int2(int x, int y) { return {x, y}; }
 inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
 inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
@@ -64,7 +87,8 @@ struct Kernel {
   unsigned schedules = 0;  // bit per Schedule it ran under
   Kernel* next = nullptr;
 };
-template <auto K> struct KernelTag {};
+template <auto K>
+struct KernelTag {};
 template <auto K>
 const char* function_text() {
   return __PRETTY_FUNCTION__;
@@ -91,13 +115,15 @@ void launch_as(void (*)(P...), const dims& d, const A&... a) {
   submit(d, kernel, std::make_shared<BoundTo<K, P...>>(a...));
 }
 
-// Warp collectives: each lane brings a struct on its own stack; the last lane of the mask to arrive runs `combine` over
-// all of them. Lanes meet when mask, combine and line agree.
+// Warp collectives: each lane brings a struct on its own stack; the last lane of the mask to arrive runs
+// `combine` over all of them. Lanes meet when mask, combine and line agree.
 struct Gathered {
-  unsigned mask;    // lanes that take part
-  void** slots;     // by lane
+  unsigned mask;  // lanes that take part
+  void** slots;   // by lane
   template <class T>
-  T& of(int lane) const { return *static_cast<T*>(slots[lane]); }
+  T& of(int lane) const {
+    return *static_cast<T*>(slots[lane]);
+  }
 };
 using CombineLanes = void (*)(const Gathered&);
 void meet(unsigned mask, const char* operation, CombineLanes combine, void* slot, where at);
@@ -140,7 +166,8 @@ struct Observer {
 };
 inline constinit Observer* observer = nullptr;
 inline void note(const void* p, size_t bytes, bool write, where at) {
-  if (observer != nullptr) [[unlikely]] observer->noted(p, bytes, write, at);
+  if (observer != nullptr) [[unlikely]]
+    observer->noted(p, bytes, write, at);
 }
 
 void block_barrier(where at);
@@ -257,7 +284,8 @@ inline void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], w
 template <bool Trans>
 void ldmatrix_x4(unsigned (&r)[4], const void* row, where at = where::current()) {
   detail::MatrixLane slot{row, r, at};
-  detail::meet(0xffffffffu, "ldmatrix", Trans ? detail::load_matrices_transposed : detail::load_matrices, &slot, at);
+  detail::meet(0xffffffffu, "ldmatrix", Trans ? detail::load_matrices_transposed : detail::load_matrices, &slot,
+               at);
 }
 inline void cp_async16(void* to, const void* from, bool valid = true, where at = where::current()) {
   detail::issue_copy(to, from, valid, at);
@@ -311,21 +339,25 @@ inline int __all_sync(unsigned mask, int predicate, simt::where at = simt::where
 
 template <class T>
 T atomicAdd(T* p, std::type_identity_t<T> v) {
-  return simt::detail::atomic_update<T>(p, [](T a, T b) { return T(a + b); }, v);
+  return simt::detail::atomic_update<T>(
+      p, [](T a, T b) { return T(a + b); }, v);
 }
 template <class T>
 T atomicMax(T* p, std::type_identity_t<T> v) {
   static_assert(std::is_integral_v<T>);
-  return simt::detail::atomic_update<T>(p, [](T a, T b) { return a < b ? b : a; }, v);
+  return simt::detail::atomic_update<T>(
+      p, [](T a, T b) { return a < b ? b : a; }, v);
 }
 template <class T>
 T atomicMin(T* p, std::type_identity_t<T> v) {
   static_assert(std::is_integral_v<T>);
-  return simt::detail::atomic_update<T>(p, [](T a, T b) { return b < a ? b : a; }, v);
+  return simt::detail::atomic_update<T>(
+      p, [](T a, T b) { return b < a ? b : a; }, v);
 }
 template <class T>
 T atomicExch(T* p, std::type_identity_t<T> v) {
-  return simt::detail::atomic_update<T>(p, [](T, T b) { return b; }, v);
+  return simt::detail::atomic_update<T>(
+      p, [](T, T b) { return b; }, v);
 }
 template <class T>
 T atomicCAS(T* p, std::type_identity_t<T> expected, std::type_identity_t<T> v) {
@@ -362,15 +394,37 @@ constexpr std::common_type_t<A, B> max(A a, B b) {
   return T(a) < T(b) ? T(b) : T(a);
 }
 template <class T>
-T __ldg(const T* p) { return *p; }
+T __ldg(const T* p) {
+  return *p;
+}
 template <class T>
-T __ldcs(const T* p) { return *p; }
+T __ldcs(const T* p) {
+  return *p;
+}
 template <class T>
-void __stcs(T* p, T v) { *p = v; }
-inline unsigned __float_as_uint(float x) { unsigned y; memcpy(&y, &x, 4); return y; }
-inline float __uint_as_float(unsigned x) { float y; memcpy(&y, &x, 4); return y; }
-inline int __float_as_int(float x) { int y; memcpy(&y, &x, 4); return y; }
-inline float __int_as_float(int x) { float y; memcpy(&y, &x, 4); return y; }
+void __stcs(T* p, T v) {
+  *p = v;
+}
+inline unsigned __float_as_uint(float x) {
+  unsigned y;
+  memcpy(&y, &x, 4);
+  return y;
+}
+inline float __uint_as_float(unsigned x) {
+  float y;
+  memcpy(&y, &x, 4);
+  return y;
+}
+inline int __float_as_int(float x) {
+  int y;
+  memcpy(&y, &x, 4);
+  return y;
+}
+inline float __int_as_float(int x) {
+  float y;
+  memcpy(&y, &x, 4);
+  return y;
+}
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(unsigned(x)); }

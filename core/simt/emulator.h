@@ -1,6 +1,6 @@
-// The emulator as host code sees it: thread orders, timing of streams, faults. Kernels of a build with -DSIMT_EMULATED
-// run here: a thread is a fiber, a block runs on the OS thread that drains its stream, barriers and warp collectives are
-// rendezvous. Settings start from the environment:
+// The emulator as host code sees it: thread orders, timing of streams, faults. Kernels of a build with
+// -DSIMT_EMULATED run here: a thread is a fiber, a block runs on the OS thread that drains its stream, barriers
+// and warp collectives are rendezvous. Settings start from the environment:
 //   SIMT_SCHEDULE  ascending | descending | greedy | shuffled | round_robin   (default ascending)
 //   SIMT_TIMING    lazy | eager | random        when queued work runs          (default lazy)
 //   SIMT_COPIES    late | early                 when cp.async reads its source (default late)
@@ -51,14 +51,14 @@ void set_copies(Copies copies);
 
 void set_watchdog(double seconds);
 
-// What a kernel did that a GPU would not forgive. what() begins with one line that holds everything below, and goes on
-// with where all other threads of the block stand.
+// What a kernel did that a GPU would not forgive. what() begins with one line that holds everything below, and
+// goes on with where all other threads of the block stand.
 class Fault : public modrwkv::Error {
  public:
   using Error::Error;
-  std::string kernel;           // "modrwkv::axpy<float>"
+  std::string kernel;  // "modrwkv::axpy<float>"
   where launched, at;
-  std::string problem;          // "divergent __syncthreads: …"
+  std::string problem;  // "divergent __syncthreads: …"
   unsigned block[3] = {}, thread[3] = {};
   int warp = 0, lane = 0;
 };
@@ -67,7 +67,8 @@ namespace detail {
 // Puts work into a stream; `always` also runs when a fault empties the queues (frees).
 void enqueue(modrwkv::cuda::Stream stream, std::function<void()> work, bool always = false);
 bool in_device_memory(const void* p);  // the emulated heap
-// Throws unless the range lies in one live allocation; work from a queue may use memory whose free is queued behind it.
+// Throws unless the range lies in one live allocation; work from a queue may use memory whose free is queued
+// behind it.
 void require_device_range(const char* call, const void* p, size_t bytes, bool from_host);
 }  // namespace detail
 

@@ -16,8 +16,8 @@ extern "C" void simt_switch(void** save, void* to);
 extern "C" void simt_boot();
 
 #if defined(__x86_64__)
-// Callee-saved registers and the return address. simt_boot ends the chain of frames with a zero and jumps to the function
-// that prepare() left in rbx; rsp is then 8 modulo 16, as after a call.
+// Callee-saved registers and the return address. simt_boot ends the chain of frames with a zero and jumps to
+// the function that prepare() left in rbx; rsp is then 8 modulo 16, as after a call.
 asm(R"(
 .text
 .p2align 4
@@ -111,7 +111,8 @@ unsigned char* top_of(unsigned char* low, int index) {
 }  // namespace
 
 Stacks::Stacks(int count) : count_(count) {
-  void* p = mmap(nullptr, kStack * count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* p =
+      mmap(nullptr, kStack * count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) throw std::bad_alloc();
   base_ = static_cast<unsigned char*>(p);
   for (int i = 0; i < count; ++i) mprotect(base_ + kStack * i, kPage, PROT_NONE);
@@ -135,7 +136,7 @@ void Stacks::prepare(Fiber& fiber, int index, void (*main)()) const {
 #else
   void** sp = top - 20;
   for (void** p = sp; p < top; ++p) *p = nullptr;
-  sp[0] = reinterpret_cast<void*>(main);  // x19
+  sp[0] = reinterpret_cast<void*>(main);        // x19
   sp[11] = reinterpret_cast<void*>(simt_boot);  // x30
 #endif
   fiber.sp = sp;

@@ -1,4 +1,5 @@
-// Fibers: stacks with a guard page below, and the switch between them. A fiber belongs to the OS thread that made it.
+// Fibers: stacks with a guard page below, and the switch between them. A fiber belongs to the OS thread that
+// made it.
 #pragma once
 #include <cstddef>
 
@@ -19,7 +20,7 @@ struct Fiber {
   void* sp = nullptr;
   unsigned char* low = nullptr;  // of the stack; the host's is learnt at the first switch under ASan
   size_t bytes = 0;
-  void* fake_stack = nullptr;    // ASan's
+  void* fake_stack = nullptr;  // ASan's
 };
 
 // Memory for `count` stacks.
@@ -31,7 +32,7 @@ class Stacks {
   Stacks& operator=(const Stacks&) = delete;
   // A fiber whose first switch calls main(), which must begin with arrived() and never return.
   void prepare(Fiber& fiber, int index, void (*main)()) const;
-  void forget_abandoned(int count) const;  // after a fault: the frames on these stacks are dead
+  void forget_abandoned(int count) const;    // after a fault: the frames on these stacks are dead
   int guard_hit(const void* address) const;  // the index of the stack, or -1
 
  private:
@@ -44,7 +45,7 @@ void switch_fiber(Fiber& from, Fiber& to);
 [[noreturn]] void abandon_fiber(Fiber& to);
 void arrived(Fiber& self, Fiber* came_from);  // came_from: where to note the bounds of the stack we came from
 
-void poison(const void* p, size_t bytes);    // ASan: accesses are reported
+void poison(const void* p, size_t bytes);  // ASan: accesses are reported
 void unpoison(const void* p, size_t bytes);
 
 }  // namespace simt::detail

@@ -9,14 +9,17 @@ bool in_shared(const Worker& w, const void* p, size_t bytes) {
   return c >= w.arena && c + bytes <= w.arena + w.arena_used;
 }
 
-float half_of(unsigned word, int half) { return modrwkv::to_float(modrwkv::bf16{uint16_t(word >> (16 * half))}); }
+float half_of(unsigned word, int half) {
+  return modrwkv::to_float(modrwkv::bf16{uint16_t(word >> (16 * half))});
+}
 
 void load_all(const Gathered& g, bool transposed) {
   require_lanes(g, "ldmatrix");
   for (int lane = 0; lane < 32; ++lane) {
     const MatrixLane& m = g.of<MatrixLane>(lane);
     if (uintptr_t(m.row) % 16 != 0) fault(lane, fmt::format("ldmatrix: misaligned 16-byte row at {}", m.row));
-    if (!in_shared(*here, m.row, 16)) fault(lane, fmt::format("ldmatrix: the row at {} is not in shared memory", m.row));
+    if (!in_shared(*here, m.row, 16))
+      fault(lane, fmt::format("ldmatrix: the row at {} is not in shared memory", m.row));
   }
   uint16_t rows[32][8];
   for (int lane = 0; lane < 32; ++lane) {
@@ -59,7 +62,8 @@ void multiply_fragments(const Gathered& g) {
   for (int lane = 0; lane < 32; ++lane) {
     const MmaLane& m = g.of<MmaLane>(lane);
     const int group = lane / 4, t = lane % 4;
-    for (int i = 0; i < 8; ++i) a[group + 8 * (i / 2 % 2)][2 * t + i % 2 + 8 * (i / 4)] = half_of(m.a[i / 2], i % 2);
+    for (int i = 0; i < 8; ++i)
+      a[group + 8 * (i / 2 % 2)][2 * t + i % 2 + 8 * (i / 4)] = half_of(m.a[i / 2], i % 2);
     for (int i = 0; i < 4; ++i) b[2 * t + i % 2 + 8 * (i / 2)][group] = half_of(m.b[i / 2], i % 2);
   }
   for (int lane = 0; lane < 32; ++lane) {

@@ -13,7 +13,7 @@ namespace simt::detail {
 constexpr int kMaxThreads = 1024, kMaxWarps = 32;
 constexpr size_t kArena = 256 * 1024, kRedZone = 32;
 constexpr size_t kStaticShared = 48 * 1024, kShared = 227 * 1024;  // an sm_90's
-constexpr unsigned char kPoison = 0xff;    // NaN as bf16, f32 and f64; -1 as an int
+constexpr unsigned char kPoison = 0xff;                            // NaN as bf16, f32 and f64; -1 as an int
 constexpr unsigned char kRedByte = 0xfd;
 
 // Lanes that wait for each other at one operation.
@@ -59,11 +59,11 @@ struct Worker {
   void run(Kernel& kernel, const dims& d, Bound& bound);
   void run_block(uint3 index);
 
-  int pick();            // the next thread, -1: none can run
-  void pass_on();        // to the next thread; returns when the running thread goes on
+  int pick();      // the next thread, -1: none can run
+  void pass_on();  // to the next thread; returns when the running thread goes on
   void enter(int thread);
   int take_fiber();
-  void returned();       // the running thread has come to its end
+  void returned();  // the running thread has come to its end
   [[noreturn]] void deadlock();
   void open_barrier();
 
@@ -80,7 +80,7 @@ struct Worker {
 
   // The block.
   int threads = 0, live = 0, arrived = 0, current = 0, last_warp = 0;
-  bool fresh = false;         // no warp is preferred: a block begins, or a barrier has opened
+  bool fresh = false;  // no warp is preferred: a block begins, or a barrier has opened
   where barrier_at;
   unsigned ready_warps = 0;
   Warp warps[kMaxWarps];
@@ -119,10 +119,10 @@ std::string text_of(where at);                  // "ops/axpy.cu:12"
 std::string kernel_name(const Kernel& kernel);  // "modrwkv::axpy<float>"
 std::string name_of(const SharedObject& object);
 Fault make_fault(const Worker& w, int thread, where at, std::string problem);  // thread -1: none in particular
-[[noreturn]] void fault(where at, std::string problem);  // of the running thread
+[[noreturn]] void fault(where at, std::string problem);                        // of the running thread
 [[noreturn]] void throw_launch_fault(const Kernel& kernel, const dims& d, const std::string& problem);
 void record_coverage(Kernel& kernel, Schedule schedule);
-void watch(Worker* w);       // starts the watchdog and the handler of stack overflows
+void watch(Worker* w);  // starts the watchdog and the handler of stack overflows
 void unwatch(Worker* w);
 
 }  // namespace simt::detail

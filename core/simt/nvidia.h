@@ -1,11 +1,12 @@
-// The half of simt.h that nvcc sees: launches checked, Ampere instructions as inline PTX. Included by simt.h only.
+// The half of simt.h that nvcc sees: launches checked, Ampere instructions as inline PTX. Included by simt.h
+// only.
 #pragma once
 #include <cuda_runtime.h>
 
 #include "core/error.h"
 
-// A device function that contains a barrier or a warp collective takes SIMT_AT behind its last parameter and passes
-// SIMT_HERE on, so that the emulator can name the caller's line. On the GPU both are nothing.
+// A device function that contains a barrier or a warp collective takes SIMT_AT behind its last parameter and
+// passes SIMT_HERE on, so that the emulator can name the caller's line. On the GPU both are nothing.
 #define SIMT_AT
 #define SIMT_HERE
 #define SIMT_HERE_STEP(n)
@@ -28,24 +29,39 @@ inline std::string kernel_name(const char* function) {
 inline void check_launch(cudaError_t error, const char* function, const dims& d) {
   if (error == cudaSuccess) return;
   throw modrwkv::Error("kernel " + kernel_name(function) + ": " + cudaGetErrorString(error) + " (grid " +
-                       std::to_string(d.grid.x) + "x" + std::to_string(d.grid.y) + "x" + std::to_string(d.grid.z) +
-                       ", block " + std::to_string(d.block.x) + "x" + std::to_string(d.block.y) + "x" +
-                       std::to_string(d.block.z) + ", " + std::to_string(d.smem) + " bytes of shared memory)");
+                       std::to_string(d.grid.x) + "x" + std::to_string(d.grid.y) + "x" +
+                       std::to_string(d.grid.z) + ", block " + std::to_string(d.block.x) + "x" +
+                       std::to_string(d.block.y) + "x" + std::to_string(d.block.z) + ", " +
+                       std::to_string(d.smem) + " bytes of shared memory)");
 }
 
 // A word of the given size: an access through it is one instruction.
-template <size_t Bytes> struct word;
-template <> struct word<2> { using type = unsigned short; };
-template <> struct word<4> { using type = unsigned; };
-template <> struct word<8> { using type = uint2; };
-template <> struct word<16> { using type = uint4; };
+template <size_t Bytes>
+struct word;
+template <>
+struct word<2> {
+  using type = unsigned short;
+};
+template <>
+struct word<4> {
+  using type = unsigned;
+};
+template <>
+struct word<8> {
+  using type = uint2;
+};
+template <>
+struct word<16> {
+  using type = uint4;
+};
 
 }  // namespace detail
 
 template <auto K, class... A>
 void launch(const dims& d, const A&... a) {
   if (d.stream == nullptr) {
-    throw modrwkv::Error("kernel " + detail::kernel_name(__PRETTY_FUNCTION__) + ": launched on the null stream");
+    throw modrwkv::Error("kernel " + detail::kernel_name(__PRETTY_FUNCTION__) +
+                         ": launched on the null stream");
   }
   if (d.smem > 48 * 1024) {
     detail::check_launch(cudaFuncSetAttribute(K, cudaFuncAttributeMaxDynamicSharedMemorySize, int(d.smem)),
@@ -113,8 +129,9 @@ __device__ __forceinline__ void mma(float (&d)[4], const unsigned (&a)[4], const
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// Four 8x8 matrices of bf16 from shared memory: lane 8m + i names row i of matrix m (16-byte aligned); lane l receives in
-// r[m] the elements (row l / 4, columns 2(l % 4) and +1), transposed (rows 2(l % 4) and +1, column l / 4).
+// Four 8x8 matrices of bf16 from shared memory: lane 8m + i names row i of matrix m (16-byte aligned); lane l
+// receives in r[m] the elements (row l / 4, columns 2(l % 4) and +1), transposed (rows 2(l % 4) and +1, column
+// l / 4).
 template <bool Trans>
 __device__ __forceinline__ void ldmatrix_x4(unsigned (&r)[4], const void* row) {
   const unsigned address = unsigned(__cvta_generic_to_shared(row));
@@ -133,12 +150,13 @@ __device__ __forceinline__ void ldmatrix_x4(unsigned (&r)[4], const void* row) {
 
 // 16 bytes from global to shared memory, asynchronously; 16 zero bytes where !valid (`from` is not read then).
 __device__ __forceinline__ void cp_async16(void* to, const void* from, bool valid = true) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(unsigned(__cvta_generic_to_shared(to))), "l"(from),
-               "r"(valid ? 16 : 0)
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(unsigned(__cvta_generic_to_shared(to))),
+               "l"(from), "r"(valid ? 16 : 0)
                : "memory");
 }
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-// Waits until at most Pending of this thread's latest groups are under way. Other threads see the data after a barrier.
+// Waits until at most Pending of this thread's latest groups are under way. Other threads see the data after a
+// barrier.
 template <int Pending>
 __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");

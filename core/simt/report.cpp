@@ -1,5 +1,6 @@
-// Reports: what went wrong, in which kernel, block, thread and line, and where all the other threads stand. Also the
-// two ends that cannot be thrown: a stack overflow (SIGSEGV) and a block that never ends (the watchdog).
+// Reports: what went wrong, in which kernel, block, thread and line, and where all the other threads stand.
+// Also the two ends that cannot be thrown: a stack overflow (SIGSEGV) and a block that never ends (the
+// watchdog).
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
@@ -63,8 +64,9 @@ std::string census(const Worker& w) {
           same |= 1u << l;
         }
       }
-      add(same, t.mask == 0 ? fmt::format("wait in {} at {}", t.operation, text_of(t.at))
-                            : fmt::format("wait in {} (mask {:08x}) at {}", t.operation, t.mask, text_of(t.at)));
+      add(same, t.mask == 0
+                    ? fmt::format("wait in {} at {}", t.operation, text_of(t.at))
+                    : fmt::format("wait in {} (mask {:08x}) at {}", t.operation, t.mask, text_of(t.at)));
       waiting &= ~same;
     }
     if (line != last) {
@@ -78,8 +80,8 @@ std::string census(const Worker& w) {
 }
 
 std::string place(const Worker& w, int thread) {
-  std::string s = fmt::format("kernel {} (launched at {}), block ({},{},{})", kernel_name(*w.kernel), text_of(w.launched),
-                              blockIdx.x, blockIdx.y, blockIdx.z);
+  std::string s = fmt::format("kernel {} (launched at {}), block ({},{},{})", kernel_name(*w.kernel),
+                              text_of(w.launched), blockIdx.x, blockIdx.y, blockIdx.z);
   if (thread >= 0) {
     const uint3 id = w.ids[thread];
     s += fmt::format(", thread ({},{},{}) = warp {} lane {}", id.x, id.y, id.z, thread / 32, thread % 32);
@@ -91,7 +93,8 @@ std::string place(const Worker& w, int thread) {
 
 std::string text_of(where at) {
   if (at.line == 0) return "an unknown line";
-  return at.step == 0 ? fmt::format("{}:{}", at.file, at.line) : fmt::format("{}:{} (step {})", at.file, at.line, at.step);
+  return at.step == 0 ? fmt::format("{}:{}", at.file, at.line)
+                      : fmt::format("{}:{} (step {})", at.file, at.line, at.step);
 }
 
 std::string kernel_name(const Kernel& kernel) {
@@ -129,8 +132,8 @@ Fault make_fault(const Worker& w, int thread, where at, std::string problem) {
   return f;
 }
 
-// Never throws: a fiber's frames cannot be unwound to the host's stack. `problem` is moved out, so that no frame left
-// behind owns memory.
+// Never throws: a fiber's frames cannot be unwound to the host's stack. `problem` is moved out, so that no
+// frame left behind owns memory.
 namespace {
 void note_fault(Worker& w, int thread, where at, std::string& problem) {
   const std::string mine = std::move(problem);
@@ -204,7 +207,8 @@ void watch_forever() {
         } else if (block != 0 && limit > 0 && std::chrono::duration<double>(now - s->since).count() > limit) {
           const uint3 id = w->ids[w->current];
           std::fprintf(stderr,
-                       "simt: kernel %s (launched at %s) has been in one block for %g seconds, now in thread (%u,%u,%u) = "
+                       "simt: kernel %s (launched at %s) has been in one block for %g seconds, now in thread "
+                       "(%u,%u,%u) = "
                        "warp %d lane %d: does it spin on memory that another thread writes?\n",
                        kernel_name(*w->kernel).c_str(), text_of(w->launched).c_str(), limit, id.x, id.y, id.z,
                        w->current / 32, w->current % 32);
@@ -221,7 +225,8 @@ void start_watchdog(Watch& state) {
   if (state.running || state.seconds <= 0) return;
   state.running = true;
   // The thread does not survive a fork; the child starts its own at its first worker.
-  [[maybe_unused]] static const int once = pthread_atfork(nullptr, nullptr, [] { watch_state().running = false; });
+  [[maybe_unused]] static const int once =
+      pthread_atfork(nullptr, nullptr, [] { watch_state().running = false; });
   std::thread(watch_forever).detach();
 }
 
@@ -232,10 +237,10 @@ struct sigaction segv_before;
 void on_segv(int signal, siginfo_t* info, void* context) {
   if (Worker* w = here) {
     const bool guard = w->stacks.guard_hit(info->si_addr) >= 0;
-    const std::string text = fmt::format(
-        "simt: {}: {}\n", place(*w, w->current),
-        guard ? std::string("stack overflow: this thread's local arrays need more than 60 KiB")
-              : fmt::format("invalid address {}", static_cast<const void*>(info->si_addr)));
+    const std::string text =
+        fmt::format("simt: {}: {}\n", place(*w, w->current),
+                    guard ? std::string("stack overflow: this thread's local arrays need more than 60 KiB")
+                          : fmt::format("invalid address {}", static_cast<const void*>(info->si_addr)));
     [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text.data(), text.size());
   }
   if (segv_before.sa_flags & SA_SIGINFO) {

@@ -1,8 +1,8 @@
 // The scheduler: threads of a block on fibers, barriers and warp collectives as rendezvous, shared memory.
 //
-// A fiber does not belong to a thread. It runs a thread to its end, then the next one that has not started on the same
-// stack, so a kernel without barriers is a plain loop. Another fiber is taken only when a thread must wait and the next
-// one has not started.
+// A fiber does not belong to a thread. It runs a thread to its end, then the next one that has not started on
+// the same stack, so a kernel without barriers is a plain loop. Another fiber is taken only when a thread must
+// wait and the next one has not started.
 #include "core/simt/simt.h"
 
 #include <sys/mman.h>
@@ -29,13 +29,14 @@ E choice(const char* variable, std::initializer_list<const char*> names) {
 }
 
 struct Settings {
-  Schedule schedule = choice<Schedule>(
-      "SIMT_SCHEDULE", {"ascending", "descending", "greedy", "shuffled", "round_robin"});
+  Schedule schedule =
+      choice<Schedule>("SIMT_SCHEDULE", {"ascending", "descending", "greedy", "shuffled", "round_robin"});
   Copies copies = choice<Copies>("SIMT_COPIES", {"late", "early"});
   Timing timing = choice<Timing>("SIMT_TIMING", {"lazy", "eager", "random"});
   uint64_t schedule_seed = 1, timing_state = 1;
   Settings() {
-    if (const char* seed = std::getenv("SIMT_SEED")) schedule_seed = timing_state = std::strtoull(seed, nullptr, 10);
+    if (const char* seed = std::getenv("SIMT_SEED"))
+      schedule_seed = timing_state = std::strtoull(seed, nullptr, 10);
   }
 };
 
@@ -122,14 +123,21 @@ int Worker::pick() {
     while (skip-- > 0) mask &= mask - 1;
     return __builtin_ctz(mask);
   };
-  const bool stays = policy == Schedule::ascending || policy == Schedule::descending || policy == Schedule::greedy;
+  const bool stays =
+      policy == Schedule::ascending || policy == Schedule::descending || policy == Schedule::greedy;
   int warp = current / 32;
   if (!stays || fresh || warps[warp].ready == 0) {
     switch (policy) {
-      case Schedule::ascending: warp = __builtin_ctz(ready_warps); break;
-      case Schedule::descending: warp = 31 - __builtin_clz(ready_warps); break;
+      case Schedule::ascending:
+        warp = __builtin_ctz(ready_warps);
+        break;
+      case Schedule::descending:
+        warp = 31 - __builtin_clz(ready_warps);
+        break;
       case Schedule::greedy:
-      case Schedule::shuffled: warp = random_bit(ready_warps); break;
+      case Schedule::shuffled:
+        warp = random_bit(ready_warps);
+        break;
       case Schedule::round_robin: {
         const unsigned above = last_warp < 31 ? ready_warps & ~((2u << last_warp) - 1) : 0;
         warp = __builtin_ctz(above != 0 ? above : ready_warps);
@@ -141,10 +149,13 @@ int Worker::pick() {
   last_warp = warp;
   const unsigned lanes = warps[warp].ready;
   switch (policy) {
-    case Schedule::descending: return warp * 32 + 31 - __builtin_clz(lanes);
+    case Schedule::descending:
+      return warp * 32 + 31 - __builtin_clz(lanes);
     case Schedule::greedy:
-    case Schedule::shuffled: return warp * 32 + random_bit(lanes);
-    default: return warp * 32 + __builtin_ctz(lanes);
+    case Schedule::shuffled:
+      return warp * 32 + random_bit(lanes);
+    default:
+      return warp * 32 + __builtin_ctz(lanes);
   }
 }
 
@@ -358,7 +369,8 @@ void meet(unsigned mask, const char* operation, CombineLanes combine, void* slot
     fault(at, fmt::format("{}: calling lane is not in its own mask {:08x}", operation, mask));
   }
   if (mask & warp.done) {
-    fault(at, fmt::format("{}: lanes {:08x} of the mask {:08x} have returned", operation, mask & warp.done, mask));
+    fault(at,
+          fmt::format("{}: lanes {:08x} of the mask {:08x} have returned", operation, mask & warp.done, mask));
   }
   Group* group = nullptr;
   for (unsigned open = warp.open; open != 0; open &= open - 1) {
@@ -427,7 +439,8 @@ void* carve(Worker& w, size_t bytes, size_t alignment, const char* function, whe
   const size_t begin = (w.arena_used + kRedZone + alignment - 1) / alignment * alignment;
   const size_t end = begin + bytes;
   unpoison(w.arena + w.arena_used, end + kRedZone - w.arena_used);
-  const size_t marked = w.objects.empty() ? 0 : w.arena_used + kRedZone;  // the zone behind the previous object may tell
+  const size_t marked =
+      w.objects.empty() ? 0 : w.arena_used + kRedZone;  // the zone behind the previous object may tell
   memset(w.arena + marked, kRedByte, begin - marked);
   memset(w.arena + begin, kPoison, bytes);
   memset(w.arena + end, kRedByte, kRedZone);
@@ -473,10 +486,12 @@ void Worker::check_red_zones() {
       if (arena[p] == kRedByte) continue;
       const bool past = i > 0 && (i == objects.size() || p - gap < kRedZone);
       const SharedObject& o = objects[past ? i - 1 : i];
-      pending_fault = std::make_unique<Fault>(make_fault(
-          *this, -1, o.at,
-          past ? fmt::format("shared memory written {} bytes past the end of {} ({} bytes)", p - gap, name_of(o), o.bytes)
-               : fmt::format("shared memory written {} bytes before {} ({} bytes)", end - p, name_of(o), o.bytes)));
+      pending_fault = std::make_unique<Fault>(
+          make_fault(*this, -1, o.at,
+                     past ? fmt::format("shared memory written {} bytes past the end of {} ({} bytes)", p - gap,
+                                        name_of(o), o.bytes)
+                          : fmt::format("shared memory written {} bytes before {} ({} bytes)", end - p,
+                                        name_of(o), o.bytes)));
       return;
     }
     if (i < objects.size()) gap = objects[i].offset + objects[i].bytes;

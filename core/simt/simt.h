@@ -1,5 +1,6 @@
-// How kernels are written here. A .cu file includes this header, spells its kernels once and is compiled twice: by nvcc
-// for the GPU and, with -DSIMT_EMULATED, by the host compiler, where the kernels run on fibers (emulator.h).
+// How kernels are written here. A .cu file includes this header, spells its kernels once and is compiled twice:
+// by nvcc for the GPU and, with -DSIMT_EMULATED, by the host compiler, where the kernels run on fibers
+// (emulator.h).
 //
 //   __global__ void axpy(int64_t n, float a, const float* x, float* y) {
 //     const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -7,8 +8,8 @@
 //   }
 //   simt::launch<axpy>({simt::blocks(n, 256), 256, 0, stream}, n, a, x, y);
 //
-// Shared memory: auto& s = simt::shared<Struct>();  T* p = simt::dynamic_shared<T>();  Two calls with the same type (and
-// Tag) in one kernel are the same memory. One barrier a source line. Streams are always named.
+// Shared memory: auto& s = simt::shared<Struct>();  T* p = simt::dynamic_shared<T>();  Two calls with the same
+// type (and Tag) in one kernel are the same memory. One barrier a source line. Streams are always named.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -79,23 +80,29 @@ __device__ T block_reduce(T v, T neutral, Combine warp_reduce SIMT_AT) {
 
 struct WarpSum {
   template <class T>
-  __device__ T operator()(T v SIMT_AT) const { return warp_sum(v SIMT_HERE); }
+  __device__ T operator()(T v SIMT_AT) const {
+    return warp_sum(v SIMT_HERE);
+  }
 };
 struct WarpMax {
   template <class T>
-  __device__ T operator()(T v SIMT_AT) const { return warp_max(v SIMT_HERE); }
+  __device__ T operator()(T v SIMT_AT) const {
+    return warp_max(v SIMT_HERE);
+  }
 };
 }  // namespace detail
 
-// Over all threads of the block, the result in every thread. The block has a multiple of 32 threads, all of which call.
-// The order of additions depends on the block size alone.
+// Over all threads of the block, the result in every thread. The block has a multiple of 32 threads, all of
+// which call. The order of additions depends on the block size alone.
 template <class T>
 __device__ T block_sum(T v SIMT_AT) {
-  return detail::block_reduce(v, T(0), detail::WarpSum{} SIMT_HERE);
+  return detail::block_reduce(
+      v, T(0), detail::WarpSum {} SIMT_HERE);
 }
 template <class T>
 __device__ T block_max(T v SIMT_AT) {
-  return detail::block_reduce(v, v, detail::WarpMax{} SIMT_HERE);
+  return detail::block_reduce(
+      v, v, detail::WarpMax {} SIMT_HERE);
 }
 
 }  // namespace simt

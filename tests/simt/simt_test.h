@@ -1,4 +1,5 @@
-// What the emulator's own tests share: device arrays, runs under every order, and faults caught and looked into.
+// What the emulator's own tests share: device arrays, runs under every order, and faults caught and looked
+// into.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -14,15 +15,17 @@ namespace simt_test {
 
 using modrwkv::cuda::Stream;
 
-constexpr simt::Schedule kOrders[] = {simt::Schedule::ascending, simt::Schedule::descending, simt::Schedule::greedy,
-                                      simt::Schedule::shuffled, simt::Schedule::round_robin};
+constexpr simt::Schedule kOrders[] = {simt::Schedule::ascending, simt::Schedule::descending,
+                                      simt::Schedule::greedy, simt::Schedule::shuffled,
+                                      simt::Schedule::round_robin};
 
 inline Stream stream() { return modrwkv::cuda::current_stream(); }
 
 template <class T>
 class Array {
  public:
-  explicit Array(size_t n, Stream s = stream()) : n_(n), stream_(s), p_(static_cast<T*>(modrwkv::cuda::alloc(n * sizeof(T), s))) {}
+  explicit Array(size_t n, Stream s = stream())
+      : n_(n), stream_(s), p_(static_cast<T*>(modrwkv::cuda::alloc(n * sizeof(T), s))) {}
   explicit Array(const std::vector<T>& values, Stream s = stream()) : Array(values.size(), s) {
     modrwkv::cuda::copy_to_device(p_, values.data(), n_ * sizeof(T), s);
     modrwkv::cuda::sync(s);
@@ -83,6 +86,8 @@ inline void expect_fault(const std::function<void()>& launch,
   simt::set_schedule(simt::Schedule::ascending);
 }
 
-inline bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+inline bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 }  // namespace simt_test

@@ -12,7 +12,9 @@ namespace simt_test {
 namespace {
 
 template <class T>
-__global__ void covered(T* x) { x[threadIdx.x] = T(0); }
+__global__ void covered(T* x) {
+  x[threadIdx.x] = T(0);
+}
 
 // The lines about instantiations of `covered`.
 std::vector<std::string> lines_of(const std::string& path) {

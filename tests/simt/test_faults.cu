@@ -1,5 +1,5 @@
-// Every row of the table of faults: the problem, the kernel, the line, the lanes. MARK(x) notes in x the line it stands on,
-// which is the line that the report must name.
+// Every row of the table of faults: the problem, the kernel, the line, the lanes. MARK(x) notes in x the line
+// it stands on, which is the line that the report must name.
 #include "simt_test.h"
 
 namespace simt_test {
@@ -16,17 +16,20 @@ __global__ void two_barriers() {
   MARK(line_b) if (threadIdx.x >= 40) __syncthreads();
 }
 TEST_F(Simt, FaultAtTwoDifferentBarriers) {
-  expect_fault([] { MARK(line_launch) simt::launch<two_barriers>({1, 64, 0, stream()}); },
-               [](const simt::Fault& f, simt::Schedule) {
-                 EXPECT_TRUE(has(f.kernel, "two_barriers")) << f.kernel;
-                 EXPECT_TRUE(here(f.launched, line_launch));
-                 EXPECT_TRUE(has(f.problem, "divergent __syncthreads"));
-                 const bool in_first = f.thread[0] < 40;
-                 EXPECT_TRUE(here(f.at, in_first ? line_a : line_b));
-                 EXPECT_TRUE(has(f.problem, ":" + std::to_string(in_first ? line_b : line_a)));
-                 EXPECT_EQ(f.warp, int(f.thread[0]) / 32);
-                 EXPECT_EQ(f.lane, int(f.thread[0]) % 32);
-               });
+  expect_fault(
+      [] {
+        MARK(line_launch) simt::launch<two_barriers>({1, 64, 0, stream()});
+      },
+      [](const simt::Fault& f, simt::Schedule) {
+        EXPECT_TRUE(has(f.kernel, "two_barriers")) << f.kernel;
+        EXPECT_TRUE(here(f.launched, line_launch));
+        EXPECT_TRUE(has(f.problem, "divergent __syncthreads"));
+        const bool in_first = f.thread[0] < 40;
+        EXPECT_TRUE(here(f.at, in_first ? line_a : line_b));
+        EXPECT_TRUE(has(f.problem, ":" + std::to_string(in_first ? line_b : line_a)));
+        EXPECT_EQ(f.warp, int(f.thread[0]) / 32);
+        EXPECT_EQ(f.lane, int(f.thread[0]) % 32);
+      });
   simt::set_schedule(simt::Schedule::ascending);
   const auto f = fault_of([] { simt::launch<two_barriers>({1, 64, 0, stream()}); });
   const std::string text = f->what();
@@ -41,19 +44,22 @@ __global__ void early_return() {
 }
 TEST_F(Simt, FaultWhenAThreadReturnsBeforeABarrier) {
   bool returned_last = false, returned_first = false;
-  expect_fault([] { simt::launch<early_return>({1, 64, 0, stream()}); },
-               [&](const simt::Fault& f, simt::Schedule) {
-                 EXPECT_TRUE(has(f.kernel, "early_return"));
-                 EXPECT_TRUE(here(f.at, line_a));
-                 if (has(f.problem, "thread returned while others wait in __syncthreads")) {
-                   returned_last = true;
-                   EXPECT_EQ(f.thread[0], 5u);
-                 } else {
-                   returned_first = true;
-                   EXPECT_TRUE(has(f.problem, "1 of 64 threads have returned")) << f.problem;
-                   EXPECT_NE(f.thread[0], 5u);
-                 }
-               });
+  expect_fault(
+      [] {
+        simt::launch<early_return>({1, 64, 0, stream()});
+      },
+      [&](const simt::Fault& f, simt::Schedule) {
+        EXPECT_TRUE(has(f.kernel, "early_return"));
+        EXPECT_TRUE(here(f.at, line_a));
+        if (has(f.problem, "thread returned while others wait in __syncthreads")) {
+          returned_last = true;
+          EXPECT_EQ(f.thread[0], 5u);
+        } else {
+          returned_first = true;
+          EXPECT_TRUE(has(f.problem, "1 of 64 threads have returned")) << f.problem;
+          EXPECT_NE(f.thread[0], 5u);
+        }
+      });
   EXPECT_TRUE(returned_last);
   (void)returned_first;
 }
@@ -71,17 +77,18 @@ TEST_F(Simt, FaultAtABarrierAfterAReturn) {
   EXPECT_TRUE(has(f->what(), "lanes 0 returned")) << f->what();
 }
 
-__global__ void not_in_mask() {
-  MARK(line_a) __shfl_sync(0x0000ffffu, 1, 0);
-}
+__global__ void not_in_mask() { MARK(line_a) __shfl_sync(0x0000ffffu, 1, 0); }
 TEST_F(Simt, FaultWhenALaneIsNotInItsMask) {
-  expect_fault([] { simt::launch<not_in_mask>({1, 32, 0, stream()}); },
-               [](const simt::Fault& f, simt::Schedule) {
-                 EXPECT_TRUE(has(f.kernel, "not_in_mask"));
-                 EXPECT_TRUE(has(f.problem, "calling lane is not in its own mask 0000ffff"));
-                 EXPECT_TRUE(here(f.at, line_a));
-                 EXPECT_GE(f.lane, 16);
-               });
+  expect_fault(
+      [] {
+        simt::launch<not_in_mask>({1, 32, 0, stream()});
+      },
+      [](const simt::Fault& f, simt::Schedule) {
+        EXPECT_TRUE(has(f.kernel, "not_in_mask"));
+        EXPECT_TRUE(has(f.problem, "calling lane is not in its own mask 0000ffff"));
+        EXPECT_TRUE(here(f.at, line_a));
+        EXPECT_GE(f.lane, 16);
+      });
 }
 
 __global__ void reads_outside_mask(int* out) {
@@ -91,34 +98,39 @@ __global__ void reads_outside_mask(int* out) {
 }
 TEST_F(Simt, FaultWhenAShuffleReadsALaneThatTakesNoPart) {
   Array<int> out(16);
-  expect_fault([&] { simt::launch<reads_outside_mask>({1, 32, 0, stream()}, out); },
-               [](const simt::Fault& f, simt::Schedule) {
-                 EXPECT_TRUE(has(f.problem, "lane 0 reads lane 16, which is not in mask 0000ffff")) << f.problem;
-                 EXPECT_TRUE(here(f.at, line_a));
-                 EXPECT_EQ(f.lane, 0);
-               });
+  expect_fault(
+      [&] {
+        simt::launch<reads_outside_mask>({1, 32, 0, stream()}, out);
+      },
+      [](const simt::Fault& f, simt::Schedule) {
+        EXPECT_TRUE(has(f.problem, "lane 0 reads lane 16, which is not in mask 0000ffff")) << f.problem;
+        EXPECT_TRUE(here(f.at, line_a));
+        EXPECT_EQ(f.lane, 0);
+      });
 }
 
-__global__ void sum_of_48(float* out) {
-  MARK(line_a) out[threadIdx.x] = simt::warp_sum(1.0f);
-}
-__global__ void shuffle_of_48(int* out) {
-  MARK(line_a) out[threadIdx.x] = __shfl_xor_sync(~0u, 1, 16);
-}
+__global__ void sum_of_48(float* out) { MARK(line_a) out[threadIdx.x] = simt::warp_sum(1.0f); }
+__global__ void shuffle_of_48(int* out) { MARK(line_a) out[threadIdx.x] = __shfl_xor_sync(~0u, 1, 16); }
 TEST_F(Simt, FaultInAShortWarp) {
   Array<float> out(48);
-  expect_fault([&] { simt::launch<sum_of_48>({1, 48, 0, stream()}, out); },
-               [](const simt::Fault& f, simt::Schedule) {
-                 EXPECT_TRUE(has(f.problem, "lane 16 does not exist in this warp")) << f.problem;
-                 EXPECT_TRUE(here(f.at, line_a));
-                 EXPECT_EQ(f.warp, 1);
-               });
+  expect_fault(
+      [&] {
+        simt::launch<sum_of_48>({1, 48, 0, stream()}, out);
+      },
+      [](const simt::Fault& f, simt::Schedule) {
+        EXPECT_TRUE(has(f.problem, "lane 16 does not exist in this warp")) << f.problem;
+        EXPECT_TRUE(here(f.at, line_a));
+        EXPECT_EQ(f.warp, 1);
+      });
   Array<int> ints(48);
-  expect_fault([&] { simt::launch<shuffle_of_48>({1, 48, 0, stream()}, ints); },
-               [](const simt::Fault& f, simt::Schedule) {
-                 EXPECT_TRUE(has(f.problem, "lane 0 reads lane 16, which does not exist")) << f.problem;
-                 EXPECT_EQ(f.warp, 1);
-               });
+  expect_fault(
+      [&] {
+        simt::launch<shuffle_of_48>({1, 48, 0, stream()}, ints);
+      },
+      [](const simt::Fault& f, simt::Schedule) {
+        EXPECT_TRUE(has(f.problem, "lane 0 reads lane 16, which does not exist")) << f.problem;
+        EXPECT_EQ(f.warp, 1);
+      });
 }
 
 __global__ void two_places() {
@@ -126,15 +138,18 @@ __global__ void two_places() {
   MARK(line_b) if (threadIdx.x >= 16) __syncwarp();
 }
 TEST_F(Simt, FaultWhenLanesOfOneMaskAreAtTwoPlaces) {
-  expect_fault([] { simt::launch<two_places>({1, 32, 0, stream()}); },
-               [](const simt::Fault& f, simt::Schedule) {
-                 EXPECT_TRUE(has(f.problem, "deadlock: no thread can run"));
-                 EXPECT_TRUE(here(f.at, line_a));
-                 const std::string text = f.what();
-                 EXPECT_TRUE(has(text, "test_faults.cu:" + std::to_string(line_b))) << text;
-                 EXPECT_TRUE(has(text, "lanes 16-31 wait in __syncwarp (mask ffffffff)")) << text;
-                 EXPECT_TRUE(has(text, "lanes 1-15 wait in __syncwarp (mask ffffffff)")) << text;
-               });
+  expect_fault(
+      [] {
+        simt::launch<two_places>({1, 32, 0, stream()});
+      },
+      [](const simt::Fault& f, simt::Schedule) {
+        EXPECT_TRUE(has(f.problem, "deadlock: no thread can run"));
+        EXPECT_TRUE(here(f.at, line_a));
+        const std::string text = f.what();
+        EXPECT_TRUE(has(text, "test_faults.cu:" + std::to_string(line_b))) << text;
+        EXPECT_TRUE(has(text, "lanes 16-31 wait in __syncwarp (mask ffffffff)")) << text;
+        EXPECT_TRUE(has(text, "lanes 1-15 wait in __syncwarp (mask ffffffff)")) << text;
+      });
 }
 
 __global__ void barrier_against_shuffle() {
@@ -146,10 +161,13 @@ __global__ void barrier_against_shuffle() {
   }
 }
 TEST_F(Simt, FaultWhenABarrierWaitsForAWarp) {
-  expect_fault([] { simt::launch<barrier_against_shuffle>({1, 64, 0, stream()}); },
-               [](const simt::Fault& f, simt::Schedule) {
-                 EXPECT_TRUE(has(f.problem, "deadlock") || has(f.problem, "divergent")) << f.problem;
-               });
+  expect_fault(
+      [] {
+        simt::launch<barrier_against_shuffle>({1, 64, 0, stream()});
+      },
+      [](const simt::Fault& f, simt::Schedule) {
+        EXPECT_TRUE(has(f.problem, "deadlock") || has(f.problem, "divergent")) << f.problem;
+      });
 }
 
 __global__ void lane_returns() {
@@ -157,15 +175,18 @@ __global__ void lane_returns() {
   MARK(line_a) __syncwarp();
 }
 TEST_F(Simt, FaultWhenALaneOfTheMaskReturns) {
-  expect_fault([] { simt::launch<lane_returns>({1, 32, 0, stream()}); },
-               [](const simt::Fault& f, simt::Schedule) {
-                 EXPECT_TRUE(here(f.at, line_a));
-                 if (f.thread[0] == 3) {
-                   EXPECT_TRUE(has(f.problem, "lane returned while others wait for it in __syncwarp")) << f.problem;
-                 } else {
-                   EXPECT_TRUE(has(f.problem, "lanes 00000008 of the mask ffffffff have returned")) << f.problem;
-                 }
-               });
+  expect_fault(
+      [] {
+        simt::launch<lane_returns>({1, 32, 0, stream()});
+      },
+      [](const simt::Fault& f, simt::Schedule) {
+        EXPECT_TRUE(here(f.at, line_a));
+        if (f.thread[0] == 3) {
+          EXPECT_TRUE(has(f.problem, "lane returned while others wait for it in __syncwarp")) << f.problem;
+        } else {
+          EXPECT_TRUE(has(f.problem, "lanes 00000008 of the mask ffffffff have returned")) << f.problem;
+        }
+      });
   simt::set_schedule(simt::Schedule::ascending);
   EXPECT_EQ(fault_of([] { simt::launch<lane_returns>({1, 32, 0, stream()}); })->lane, 3);
   simt::set_schedule(simt::Schedule::descending);
@@ -200,10 +221,26 @@ TEST_F(Simt, FaultOnMisalignedVectors) {
       EXPECT_EQ(f.thread[0], thread);
     };
   };
-  expect_fault([&] { simt::launch<misaligned_store>({1, 32, 0, stream()}, p); }, check("misaligned 16-byte store at", 2));
-  expect_fault([&] { simt::launch<misaligned_load>({1, 2, 0, stream()}, p, out); }, check("misaligned 8-byte load at", 1));
-  expect_fault([&] { simt::launch<misaligned_matrix>({1, 32, 0, stream()}); }, check("misaligned 16-byte row at", 9));
-  expect_fault([&] { simt::launch<misaligned_copy>({1, 2, 0, stream()}, p); }, check("misaligned 16-byte cp.async from", 1));
+  expect_fault(
+      [&] {
+        simt::launch<misaligned_store>({1, 32, 0, stream()}, p);
+      },
+      check("misaligned 16-byte store at", 2));
+  expect_fault(
+      [&] {
+        simt::launch<misaligned_load>({1, 2, 0, stream()}, p, out);
+      },
+      check("misaligned 8-byte load at", 1));
+  expect_fault(
+      [&] {
+        simt::launch<misaligned_matrix>({1, 32, 0, stream()});
+      },
+      check("misaligned 16-byte row at", 9));
+  expect_fault(
+      [&] {
+        simt::launch<misaligned_copy>({1, 2, 0, stream()}, p);
+      },
+      check("misaligned 16-byte cp.async from", 1));
 }
 
 __global__ void copy_not_waited_for(const float* p) {
@@ -217,12 +254,15 @@ __global__ void copy_not_waited_for(const float* p) {
 }
 TEST_F(Simt, FaultWhenACopyIsNotWaitedFor) {
   Array<float> p(4);
-  expect_fault([&] { simt::launch<copy_not_waited_for>({1, 2, 0, stream()}, p); },
-               [](const simt::Fault& f, simt::Schedule) {
-                 EXPECT_TRUE(has(f.problem, "thread returned with 1 cp.async not waited for"));
-                 EXPECT_TRUE(here(f.at, line_a));
-                 EXPECT_EQ(f.thread[0], 1u);
-               });
+  expect_fault(
+      [&] {
+        simt::launch<copy_not_waited_for>({1, 2, 0, stream()}, p);
+      },
+      [](const simt::Fault& f, simt::Schedule) {
+        EXPECT_TRUE(has(f.problem, "thread returned with 1 cp.async not waited for"));
+        EXPECT_TRUE(here(f.at, line_a));
+        EXPECT_EQ(f.thread[0], 1u);
+      });
 }
 
 __global__ void copy_from_host(const float* p) {
@@ -240,14 +280,14 @@ TEST_F(Simt, FaultWhenACopyReadsHostMemory) {
 }
 
 __global__ void nothing() {}
-__global__ void dynamic() {
-  MARK(line_a) simt::dynamic_shared<float>()[0] = 1;
-}
-struct Large { float x[12 * 1024 + 1]; };
-__global__ void too_much_static() {
-  MARK(line_a) simt::shared<Large>().x[0] = 1;
-}
-struct Fits { float x[12 * 1024]; };
+__global__ void dynamic() { MARK(line_a) simt::dynamic_shared<float>()[0] = 1; }
+struct Large {
+  float x[12 * 1024 + 1];
+};
+__global__ void too_much_static() { MARK(line_a) simt::shared<Large>().x[0] = 1; }
+struct Fits {
+  float x[12 * 1024];
+};
 __global__ void too_much_together() {
   simt::dynamic_shared<float>()[0] = 1;
   MARK(line_a) simt::shared<Fits>().x[0] = 1;
@@ -261,15 +301,43 @@ TEST_F(Simt, FaultOnLaunchLimits) {
     EXPECT_TRUE(here(f->launched, line_launch)) << f->what();
     EXPECT_TRUE(has(f->what(), "nothing")) << f->what();
   };
-  expect([] { MARK(line_launch) simt::launch<nothing>({1, 1025, 0, stream()}); }, "1025 threads a block, at most 1024");
+  expect(
+      [] {
+        MARK(line_launch) simt::launch<nothing>({1, 1025, 0, stream()});
+      },
+      "1025 threads a block, at most 1024");
   expect([] { MARK(line_launch) simt::launch<nothing>({1, {32, 33}, 0, stream()}); }, "1056 threads a block");
-  expect([] { MARK(line_launch) simt::launch<nothing>({1, {1, 1, 65}, 0, stream()}); }, "block.z is 65, at most 64");
-  expect([] { MARK(line_launch) simt::launch<nothing>({{1, 65536}, 1, 0, stream()}); }, "grid.y is 65536, at most 65535");
+  expect(
+      [] {
+        MARK(line_launch) simt::launch<nothing>({1, {1, 1, 65}, 0, stream()});
+      },
+      "block.z is 65, at most 64");
+  expect(
+      [] {
+        MARK(line_launch) simt::launch<nothing>({{1, 65536}, 1, 0, stream()});
+      },
+      "grid.y is 65536, at most 65535");
   expect([] { MARK(line_launch) simt::launch<nothing>({{1, 1, 65536}, 1, 0, stream()}); }, "grid.z is 65536");
-  expect([] { MARK(line_launch) simt::launch<nothing>({0, 32, 0, stream()}); }, "a grid or block dimension is 0");
-  expect([] { MARK(line_launch) simt::launch<nothing>({-1, 32, 0, stream()}); }, "a grid or block dimension is 0");
-  expect([] { MARK(line_launch) simt::launch<nothing>({int64_t(1) << 31, 32, 0, stream()}); }, "grid.x is 2147483648");
-  expect([] { MARK(line_launch) simt::launch<nothing>({1, 32, 227 * 1024 + 1, stream()}); }, "dynamic shared memory");
+  expect(
+      [] {
+        MARK(line_launch) simt::launch<nothing>({0, 32, 0, stream()});
+      },
+      "a grid or block dimension is 0");
+  expect(
+      [] {
+        MARK(line_launch) simt::launch<nothing>({-1, 32, 0, stream()});
+      },
+      "a grid or block dimension is 0");
+  expect(
+      [] {
+        MARK(line_launch) simt::launch<nothing>({int64_t(1) << 31, 32, 0, stream()});
+      },
+      "grid.x is 2147483648");
+  expect(
+      [] {
+        MARK(line_launch) simt::launch<nothing>({1, 32, 227 * 1024 + 1, stream()});
+      },
+      "dynamic shared memory");
   expect([] { MARK(line_launch) simt::launch<nothing>({1, 32, 0, nullptr}); }, "null stream");
 }
 
@@ -281,12 +349,25 @@ TEST_F(Simt, FaultOnSharedMemoryLimits) {
     EXPECT_TRUE(here(f->at, line_a)) << f->what();
     EXPECT_TRUE(here(f->launched, line_launch)) << f->what();
   };
-  expect([] { MARK(line_launch) simt::launch<dynamic>({1, 1, 0, stream()}); }, "gives no dynamic shared memory");
-  expect([] { MARK(line_launch) simt::launch<too_much_static>({1, 1, 0, stream()}); }, "bytes of static shared memory, at most");
-  expect([] { MARK(line_launch) simt::launch<too_much_together>({1, 1, 227 * 1024 - 12 * 4096 + 4, stream()}); },
-         "bytes of shared memory, at most");
+  expect(
+      [] {
+        MARK(line_launch) simt::launch<dynamic>({1, 1, 0, stream()});
+      },
+      "gives no dynamic shared memory");
+  expect(
+      [] {
+        MARK(line_launch) simt::launch<too_much_static>({1, 1, 0, stream()});
+      },
+      "bytes of static shared memory, at most");
+  expect(
+      [] {
+        MARK(line_launch) simt::launch<too_much_together>({1, 1, 227 * 1024 - 12 * 4096 + 4, stream()});
+      },
+      "bytes of shared memory, at most");
   EXPECT_FALSE(fault_of([] { simt::launch<dynamic>({1, 1, 4, stream()}); }).has_value());
-  EXPECT_FALSE(fault_of([] { simt::launch<too_much_together>({1, 1, 227 * 1024 - 12 * 4096, stream()}); }).has_value());
+  EXPECT_FALSE(fault_of([] {
+                 simt::launch<too_much_together>({1, 1, 227 * 1024 - 12 * 4096, stream()});
+               }).has_value());
 }
 
 // In an ASan build these accesses end the process with ASan's own report.

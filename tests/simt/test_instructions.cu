@@ -1,5 +1,5 @@
-// Tensor core instructions: a GEMM of cp.async, ldmatrix and mma against double, and what is left of it when a barrier or a
-// wait is missing.
+// Tensor core instructions: a GEMM of cp.async, ldmatrix and mma against double, and what is left of it when a
+// barrier or a wait is missing.
 #include <cmath>
 
 #include "simt_test.h"
@@ -19,8 +19,8 @@ struct Stage {
   bf16 b[TransB ? kTile : kDepth][(TransB ? kDepth : kTile) + kPad];
 };
 
-// C[m,n] = A[m,k] B; B is stored [k,n], or [n,k] with TransB. m and n are multiples of 64, k of 8. Four warps own a 64 x 64
-// tile, 32 x 32 each; two stages of k alternate.
+// C[m,n] = A[m,k] B; B is stored [k,n], or [n,k] with TransB. m and n are multiples of 64, k of 8. Four warps
+// own a 64 x 64 tile, 32 x 32 each; two stages of k alternate.
 template <bool TransB, Mutant M>
 __global__ __launch_bounds__(128) void gemm(int n, int k, const bf16* a, const bf16* b, float* c) {
   Stage<TransB>* stages = simt::dynamic_shared<Stage<TransB>>();
@@ -82,7 +82,8 @@ __global__ __launch_bounds__(128) void gemm(int n, int k, const bf16* a, const b
   for (int i = 0; i < 2; ++i) {
     for (int j = 0; j < 4; ++j) {
       for (int h = 0; h < 2; ++h) {
-        const int r = row0 + warp / 2 * 32 + i * 16 + lane / 4 + 8 * h, q = column0 + warp % 2 * 32 + j * 8 + lane % 4 * 2;
+        const int r = row0 + warp / 2 * 32 + i * 16 + lane / 4 + 8 * h,
+                  q = column0 + warp % 2 * 32 + j * 8 + lane % 4 * 2;
         simt::store_as(c + r * n + q, make_float2(sum[i][j][2 * h], sum[i][j][2 * h + 1]));
       }
     }
@@ -104,7 +105,8 @@ double error_of_gemm(int m, int n, int k) {
   const auto a = random_bf16(size_t(m * k), 1), b = random_bf16(size_t(k * n), 2);
   const Array<bf16> da(a), db(b);
   const Array<float> dc(size_t(m * n));
-  simt::launch<gemm<TransB, M>>({{n / kTile, m / kTile}, 128, 2 * sizeof(Stage<TransB>), stream()}, n, k, da, db, dc);
+  simt::launch<gemm<TransB, M>>({{n / kTile, m / kTile}, 128, 2 * sizeof(Stage<TransB>), stream()}, n, k, da,
+                                db, dc);
   const auto c = dc.values();
   double worst = 0;
   for (int i = 0; i < m; ++i) {

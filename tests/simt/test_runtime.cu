@@ -86,7 +86,8 @@ bool host_reads_without_sync(Stream s) {
 }
 bool streams_without_event(Stream a, Stream b) {
   std::vector<float> back(1), one{1};
-  float *x = static_cast<float*>(alloc(4, a)), *y = static_cast<float*>(alloc(4, a)), *z = static_cast<float*>(alloc(4, a));
+  float *x = static_cast<float*>(alloc(4, a)), *y = static_cast<float*>(alloc(4, a)),
+        *z = static_cast<float*>(alloc(4, a));
   copy_to_device(x, one.data(), 4, a);
   simt::launch<add_one>({1, 1, 0, a}, 1, x, y);
   simt::launch<add_one>({1, 1, 0, b}, 1, y, z);
@@ -213,8 +214,10 @@ TEST_F(Runtime, WritesIntoFreedMemoryAreFoundAtReuse) {
 TEST_F(Runtime, CopiesMustLieInOneLiveAllocation) {
   std::vector<float> host(100);
   float *x = floats(10), *y = floats(10);
-  EXPECT_TRUE(has(error_of([&] { copy_to_device(x, host.data(), 44, a_); }), "copy_to_device: 44 bytes from offset 0 do not fit"));
-  EXPECT_TRUE(has(error_of([&] { copy_to_host(host.data(), x + 5, 24, a_); }), "copy_to_host: 24 bytes from offset 20"));
+  EXPECT_TRUE(has(error_of([&] { copy_to_device(x, host.data(), 44, a_); }),
+                  "copy_to_device: 44 bytes from offset 0 do not fit"));
+  EXPECT_TRUE(has(error_of([&] { copy_to_host(host.data(), x + 5, 24, a_); }),
+                  "copy_to_host: 24 bytes from offset 20"));
   EXPECT_TRUE(has(error_of([&] { fill(x + 11, 0, 1, a_); }), "not in a live allocation"));
   EXPECT_TRUE(has(error_of([&] { copy_on_device(x, x + 5, 24, a_); }), "do not fit"));
   EXPECT_TRUE(has(error_of([&] { copy_on_device(x, x + 2, 24, a_); }), "overlap"));
@@ -311,7 +314,8 @@ TEST_F(Runtime, ItSaysThatItIsTheEmulator) {
 template <class In, class Out>
 void check_matmul(bool trans_a, bool trans_b, bool with_bias, float beta, Stream s) {
   const int m = 5, n = 7, k = 11, batch = 3, pad = 8;
-  const int a_rows = trans_a ? k : m, a_columns = trans_a ? m : k, b_rows = trans_b ? n : k, b_columns = trans_b ? k : n;
+  const int a_rows = trans_a ? k : m, a_columns = trans_a ? m : k, b_rows = trans_b ? n : k,
+            b_columns = trans_b ? k : n;
   Matmul p;
   p.trans_a = trans_a, p.trans_b = trans_b;
   p.m = m, p.n = n, p.k = k, p.batch = batch;
@@ -322,7 +326,8 @@ void check_matmul(bool trans_a, bool trans_b, bool with_bias, float beta, Stream
   const auto values = [](auto zero, int64_t count, int seed) {
     using T = decltype(zero);
     std::vector<T> x(static_cast<size_t>(count));
-    for (size_t i = 0; i < x.size(); ++i) x[i] = simt::from_float<T>(float((int(i) * 7 + seed) % 13 - 6) / 4.0f);
+    for (size_t i = 0; i < x.size(); ++i)
+      x[i] = simt::from_float<T>(float((int(i) * 7 + seed) % 13 - 6) / 4.0f);
     return x;
   };
   const auto a = values(In{}, batch * p.stride_a, 1), b = values(In{}, batch * p.stride_b, 2);
@@ -341,8 +346,9 @@ void check_matmul(bool trans_a, bool trans_b, bool with_bias, float beta, Stream
         if (j < n) {
           expected = double(beta) * before + (with_bias ? double(simt::to_float(bias[size_t(j)])) : 0.0);
           for (int64_t l = 0; l < k; ++l) {
-            expected += double(simt::to_float(a[size_t(q * p.stride_a + (trans_a ? l * p.lda + i : i * p.lda + l))])) *
-                        double(simt::to_float(b[size_t(q * p.stride_b + (trans_b ? j * p.ldb + l : l * p.ldb + j))]));
+            expected +=
+                double(simt::to_float(a[size_t(q * p.stride_a + (trans_a ? l * p.lda + i : i * p.lda + l))])) *
+                double(simt::to_float(b[size_t(q * p.stride_b + (trans_b ? j * p.ldb + l : l * p.ldb + j))]));
           }
         }
         const double rounding = sizeof(Out) == 2 ? 1.0 / 256 : 1e-6;
@@ -381,9 +387,10 @@ TEST_F(Runtime, MatmulRefusesWhatTheLibraryWould) {
   EXPECT_TRUE(has(with([](Matmul& q) { q.output = modrwkv::DType::bf16; }), "cannot give"));
   EXPECT_TRUE(has(with([](Matmul& q) { q.input = modrwkv::DType::f64; }), "inputs are f64"));
   EXPECT_TRUE(has(with([&](Matmul& q) {
-    q.input = modrwkv::DType::bf16;
-    q.a = x + 1;
-  }), "expected a multiple of 16 bytes"));
+                    q.input = modrwkv::DType::bf16;
+                    q.a = x + 1;
+                  }),
+                  "expected a multiple of 16 bytes"));
   EXPECT_TRUE(has(with([](Matmul& q) { q.batch = 2; }), "overlap"));
   EXPECT_EQ(with([](Matmul& q) { q.m = 0; }), "no error");
   sync(a_);

@@ -1,4 +1,5 @@
-// Threads, barriers and warp collectives compute what CUDA says, under every order; the orders are what they claim.
+// Threads, barriers and warp collectives compute what CUDA says, under every order; the orders are what they
+// claim.
 #include <numeric>
 
 #include "simt_test.h"
@@ -27,7 +28,8 @@ TEST_F(Simt, AHundredBarriersInABlockOf1024) {
       Array<int> out(2 * n);
       simt::launch<many_barriers>({2, n, 0, stream()}, 50, out);  // 101 barriers
       const auto got = out.values();
-      for (int i = 0; i < 2 * n; ++i) ASSERT_EQ(got[i], (i % n + 50) % n + 50) << simt::name_of(order) << " " << i;
+      for (int i = 0; i < 2 * n; ++i)
+        ASSERT_EQ(got[i], (i % n + 50) % n + 50) << simt::name_of(order) << " " << i;
     }
   }
 }
@@ -107,8 +109,9 @@ TEST_F(Simt, AMissingBarrierGivesNanInTheOtherOrder) {
 __global__ void dimensions(int* out) {
   const int block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
   const int threads = blockDim.x * blockDim.y * blockDim.z;
-  out[block * threads + simt::thread_rank()] = int(threadIdx.x + 10 * threadIdx.y + 100 * threadIdx.z + 1000 * blockIdx.x +
-                                                   10000 * blockIdx.y + 100000 * blockIdx.z);
+  out[block * threads + simt::thread_rank()] =
+      int(threadIdx.x + 10 * threadIdx.y + 100 * threadIdx.z + 1000 * blockIdx.x + 10000 * blockIdx.y +
+          100000 * blockIdx.z);
 }
 
 TEST_F(Simt, IndicesRunThroughGridAndBlock) {
@@ -121,10 +124,16 @@ TEST_F(Simt, IndicesRunThroughGridAndBlock) {
       for (int bx = 0; bx < 2; ++bx)
         for (int z = 0; z < 2; ++z)
           for (int y = 0; y < 3; ++y)
-            for (int x = 0; x < 5; ++x) ASSERT_EQ(got[i++], x + 10 * y + 100 * z + 1000 * bx + 10000 * by + 100000 * bz);
+            for (int x = 0; x < 5; ++x)
+              ASSERT_EQ(got[i++], x + 10 * y + 100 * z + 1000 * bx + 10000 * by + 100000 * bz);
 }
 
-struct Shuffled { int get, up, down, flip, narrow; double wide; unsigned ballot; int any, all; };
+struct Shuffled {
+  int get, up, down, flip, narrow;
+  double wide;
+  unsigned ballot;
+  int any, all;
+};
 
 __global__ void shuffles(Shuffled* out) {
   const int lane = threadIdx.x;
