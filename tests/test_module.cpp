@@ -56,7 +56,8 @@ TEST(Module, LoadsWhatItNamed) {
 
 TEST(Init, OrthogonalMatricesAreOrthogonal) {
   const Init init(3);
-  for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{5, 9}, {9, 5}, {6, 6}, {1, 4}}) {
+  for (const auto& size : {std::pair<int64_t, int64_t>{5, 9}, {9, 5}, {6, 6}, {1, 4}}) {
+    const int64_t rows = size.first, cols = size.second;
     const Tensor q = init.orthogonal("w", rows, cols, 0.5);
     const int64_t thin = std::min(rows, cols);
     for (int64_t i = 0; i < thin; ++i) {

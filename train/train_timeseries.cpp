@@ -95,8 +95,7 @@ struct TimeseriesOptions {
 class ForecastTask : public Task {
  public:
   ForecastTask(const TimeseriesOptions& o, const SeriesSet& set, Device device)
-      : o_(o),
-        set_hash_(set.hash()),
+      : set_hash_(set.hash()),
         channels_(set.z_scored()),
         training_(channels_, o.lookback, o.horizon, o.mix, o.flip, uint64_t(o.loop.seed), o.loop.data),
         validation_(channels_, Part::validation, o.lookback, o.horizon, o.eval_stride, o.loop.data),
@@ -145,7 +144,6 @@ class ForecastTask : public Task {
   }
 
  private:
-  const TimeseriesOptions& o_;
   uint64_t set_hash_;
   std::vector<ChannelSeries> channels_;
   TrainingWindows training_;
