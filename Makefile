@@ -26,6 +26,9 @@ no_config := help clean setup demo test ci format
 ifneq ($(filter-out $(no_config),$(or $(MAKECMDGOALS),all)),)
 include build/config.mk
 endif
+ifeq ($(CUDA),0)
+HAVE_CUDA := 0
+endif
 
 build/config.mk: tools/configure.sh
 	@CXX="$(CXX)" CUDA="$(CUDA)" tools/configure.sh $@
@@ -57,7 +60,6 @@ ops_flags  := -O3 -fassociative-math -fno-signed-zeros -fno-trapping-math -fno-m
 emu_flags  := -std=c++20 -O2 -g -march=$(MARCH) -ffp-contract=off -DSIMT_EMULATED -x c++ $(warnings) -Wno-unknown-pragmas $(includes) -MMD -MP
 nvcc_flags := -std=c++20 -O3 -I. -MMD -MP -Werror all-warnings $(foreach a,$(GPU_ARCH),-gencode arch=compute_$(a),code=sm_$(a))
 cuda_libs  := $(if $(filter 1,$(HAVE_CUDA)),-L$(CUDA_HOME)/lib64 -Wl$(comma)-rpath$(comma)$(CUDA_HOME)/lib64 -lcublasLt -lcudart_static -ldl -lrt)
-asan_flags := -O1 -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 linker     := $(if $(shell command -v ld.lld),-fuse-ld=lld)
 
 # ---------------------------------------------------------------- flavours: build/ and build/emu/ share their host objects
@@ -70,7 +72,6 @@ else
 device_objects := $(call obj,build,core/cuda/runtime_none.cpp)
 endif
 emu_objects := $(call obj,build/emu,$(kernels) $(emulator))
-asan_objects := $(call obj,build/asan,$(sources) $(kernels) $(emulator))
 
 all: $(programs:%=build/bin/%)
 
@@ -104,17 +105,7 @@ build/emu/obj/%.cpp.o: %.cpp
 	$(say) emu $<
 	$(Q)$(CXX) $(emu_flags) -c $< -o $@
 
-build/asan/obj/%.cpp.o: %.cpp
-	@mkdir -p $(@D)
-	$(say) asan $<
-	$(Q)$(CXX) $(host_flags) $(if $(filter $<,$(emulator)),-DSIMT_EMULATED) $(asan_flags) -c $< -o $@
-
-build/asan/obj/%.cu.o: %.cu
-	@mkdir -p $(@D)
-	$(say) asan $<
-	$(Q)$(CXX) $(emu_flags) $(asan_flags) -c $< -o $@
-
-# link FLAVOUR_DIR, FLAVOUR_OBJECTS, EXTRA_LIBS: rules for the programs and tests of a flavour
+# link FOLDER, OBJECTS, FOLDER_OF_HOST_OBJECTS, FOLDER_OF_KERNEL_OBJECTS, LIBRARIES: rules for the programs and tests of a flavour
 define link
 $(1)/bin/test_simt: $(call obj,$(4),$(emulator_tests)) $(2)
 $(foreach r,$(test_rooms),$(eval $(1)/bin/test_$(r): $(call obj,$(3),$(tests_$(r)) $(test_helpers)) $(2)))
@@ -130,7 +121,6 @@ $(1)/bin/%:
 endef
 $(eval $(call link,build,$(host_objects) $(device_objects),build,build/emu,$(cuda_libs)))
 $(eval $(call link,build/emu,$(host_objects) $(emu_objects),build,build/emu,))
-$(eval $(call link,build/asan,$(asan_objects),build/asan,build/asan,$(asan_flags)))
 
 -include $(shell find build -name '*.d' 2>/dev/null)
 
