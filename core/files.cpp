@@ -73,6 +73,15 @@ std::string join_path(const std::string& folder, const std::string& name) {
   return folder.back() == '/' ? folder + name : folder + "/" + name;
 }
 
+void require_other_file(const std::string& flag, const std::string& out,
+                        const std::vector<std::string>& inputs) {
+  for (const std::string& in : inputs) {
+    std::error_code error;  // a path that is not there is no other file's
+    require(!std::filesystem::equivalent(out, in, error), "{} {}: is the same file as the input {}", flag, out,
+            in);
+  }
+}
+
 void make_directories(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);

@@ -17,6 +17,10 @@ bool is_directory(const std::string& path);
 uint64_t file_bytes(const std::string& path);
 std::string parent_directory(const std::string& path);  // "." for a bare name
 std::string join_path(const std::string& folder, const std::string& name);
+// Throws when the file to write is one of the files that are read: "--out x.csv: is the same file as the input
+// x.csv".
+void require_other_file(const std::string& flag, const std::string& out,
+                        const std::vector<std::string>& inputs);
 void make_directories(const std::string& path);                    // with parents; fine if it is there
 std::vector<std::string> list_directory(const std::string& path);  // names, sorted bytewise, without . and ..
 void remove_tree(const std::string& path);  // links are removed, not followed; fine if it is not there

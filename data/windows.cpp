@@ -108,6 +108,8 @@ TrainingWindows::TrainingWindows(const std::vector<ChannelSeries>& channels, int
     usable_.push_back(&c);
     distinct_ += n;
   }
+  require(!usable_.empty() || longest < lookback + horizon,
+          "{}: no training window: every training part that is long enough holds no value", where);
   require(!usable_.empty(),
           "{}: no training window: look-back {} and horizon {} need {} rows, the longest training part has {}",
           where, lookback, horizon, lookback + horizon, longest);

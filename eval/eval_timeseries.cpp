@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "core/hdf5.h"
 #include "core/parallel.h"
 #include "core/program.h"
@@ -67,6 +68,7 @@ int main(int argc, char** argv) {
         parse_options<EvalOptions>(arguments,
                                    "Scores a forecaster beside ridge, seasonal and last-value forecasts, "
                                    "on series z-scored by their training part.");
+    if (!o.dump.empty()) require_other_file("--dump", o.dump, {o.data, o.model});
     set_threads(int(o.threads));
     const Device device = parse_device(o.device);
     const auto model = load_forecaster(o.model);

@@ -180,6 +180,12 @@ TEST_F(Programs, WrongInputIsRefusedByName) {
   expect_refusal("train_timeseries --data " + text + " --out " + (*folder / "r2"), "text.csv");
   expect_refusal("train_timeseries --data " + data + " --lookback 7000 --out " + (*folder / "r2"), "7000");
   EXPECT_FALSE(path_exists(*folder / "r2"));
+  // The input is never overwritten.
+  std::filesystem::copy_file(kSample, *folder / "own.csv");
+  expect_refusal(
+      "import timeseries --csv " + (*folder / "own.csv") + " --overwrite --out " + (*folder / "own.csv"),
+      "is the same file");
+  EXPECT_EQ(read_file(*folder / "own.csv"), read_file(kSample));
   // A folder that is not empty; another architecture; a changed option.
   const std::string run = *folder / "used";
   ASSERT_EQ(run_program(train(run, "--steps 2")).code, 0);

@@ -156,6 +156,8 @@ int main(int argc, char** argv) {
         arguments,
         "Forecasts the rows after the end of a CSV. The look-back normalises itself, so that "
         "the file needs no statistics.");
+    require_other_file("--out", o.out, {o.csv, o.model});
+    if (!o.plot.empty()) require_other_file("--plot", o.plot, {o.csv, o.model, o.out});
     set_threads(int(o.threads));
     const Device device = parse_device(o.device);
     const auto model = load_forecaster(o.model);

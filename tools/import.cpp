@@ -39,6 +39,9 @@ int import_timeseries(Arguments& arguments) {
   o.csv.insert(o.csv.end(), o.more.begin(), o.more.end());
   require(o.csv.empty() != o.tsv.empty(), "give --csv or --tsv");
   require(o.name.empty() || o.csv.size() == 1, "--name names the series of one --csv file");
+  std::vector<std::string> inputs = o.csv;
+  if (!o.tsv.empty()) inputs.push_back(o.tsv);
+  require_other_file("--out", o.out, inputs);
   require(o.overwrite || !path_exists(o.out), "{}: exists; give --overwrite to replace it", o.out);
   const Split split = Split::parse(o.split);
   std::vector<RawSeries> raw;

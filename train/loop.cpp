@@ -87,10 +87,7 @@ class Run {
         steps_(steps),
         micro_(options.micro_batch > 0 ? std::min(options.micro_batch, options.global_batch)
                                        : options.global_batch),
-        optimizer_(task.model(), optimizer_options(options)) {
-    require(o_.global_batch % micro_ == 0, "--micro-batch {}: --global-batch {} is no multiple of it", micro_,
-            o_.global_batch);
-  }
+        optimizer_(task.model(), optimizer_options(options)) {}
 
   int64_t micro_batches() const { return o_.global_batch / micro_; }
   std::string checkpoints() const { return join_path(o_.out, "checkpoints"); }
@@ -244,6 +241,8 @@ Device prepare_device(const LoopOptions& o) {
 
 RunResult run_training(const LoopOptions& o, Task& task, const std::string& options_toml,
                        const std::function<void(const std::string& before)>& check_resume) {
+  require(o.micro_batch == 0 || o.micro_batch >= o.global_batch || o.global_batch % o.micro_batch == 0,
+          "--micro-batch {}: --global-batch {} is no multiple of it", o.micro_batch, o.global_batch);
   make_directories(o.out);
   const FolderLock lock(o.out);
   enter_run_folder(o, options_toml, check_resume);

@@ -27,8 +27,8 @@ struct LoopOptions {
   template <class V>
   void fields(V& v) {
     v.group("run");
-    v("data", data, "packed data set, made by import", Required{});
-    v("out", out, "run folder; one that is not empty is refused without --resume", Required{});
+    v("data", data, "packed data set, made by import", Required{}, Resumable{});
+    v("out", out, "run folder; one that is not empty is refused without --resume", Required{}, Resumable{});
     v("resume", resume, "go on from the newest checkpoint in --out", Resumable{});
     v("init", init, "start from the weights of this model file or run folder");
     v("device", device, "cpu, cuda or cuda:N");
