@@ -164,6 +164,17 @@ TEST_F(Programs, AFinishedRunSaysSo) {
   EXPECT_NE(o.err.find("the run is finished"), std::string::npos) << o.err;
 }
 
+// A learning rate of 0 leaves every score as it is, so the second evaluation without a better one ends the run.
+TEST_F(Programs, ARunWithoutProgressStopsEarly) {
+  const std::string run = *folder / "early", options = "--steps 20 --eval-every 2 --patience 2 --lr 0";
+  Outcome o = run_program(train(run, options));
+  EXPECT_EQ(o.code, 0);
+  EXPECT_NE(o.err.find("stopped early"), std::string::npos) << o.err;
+  EXPECT_TRUE(path_exists(run + "/checkpoints/step_00000006/MANIFEST.json"));
+  o = run_program(train(run, options + " --resume"));
+  EXPECT_NE(o.err.find("the run is finished, 6 of 20 steps"), std::string::npos) << o.err;
+}
+
 TEST_F(Programs, WrongInputIsRefusedByName) {
   const std::string text = *folder / "text.csv", out = *folder / "refused.h5";
   std::ofstream(text) << "date,a\n2013-01-01 00:00,1\n2013-01-01 01:00,abc\n";

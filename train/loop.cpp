@@ -256,7 +256,8 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
   Course course;
   RunResult result;
   if (o.resume && !run.load(course)) note("{}: no checkpoint yet, starting at step 0", o.out);
-  if (course.step >= steps) {
+  const auto out_of_patience = [&] { return o.patience > 0 && course.evaluations_since_best >= o.patience; };
+  if (course.step >= steps || out_of_patience()) {
     note("{}: the run is finished, {} of {} steps are done", o.out, course.step, steps);
     result.steps = course.step;
     result.best = course.best;
@@ -275,9 +276,11 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
   const double begin = seconds_now();
   Progress progress("train", steps, "steps", course.step);
   int bad_steps = 0;
-  bool stop_early = false;
-  while (course.step < steps && stop_signal == 0 && !stop_early) {
-    const double start = seconds_now(), rate = learning_rate(schedule, course.step);
+  int64_t saved = course.step;
+  double rate = 0;
+  while (course.step < steps && stop_signal == 0 && !out_of_patience()) {
+    const double start = seconds_now();
+    rate = learning_rate(schedule, course.step);
     const Run::Done done = run.step(rate);
     ++course.step;
     const double seconds = seconds_now() - start;
@@ -305,13 +308,17 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
       metrics.write(row);
       note("step {}: validation {}{}", course.step, scores.dump(),
            course.best_step == course.step ? " (best so far)" : "");
-      stop_early = o.patience > 0 && course.evaluations_since_best >= o.patience;
     }
-    if (course.step % save_every == 0 || course.step == steps || stop_signal != 0 || stop_early) {
+    if (course.step % save_every == 0) {
       metrics.sync();
       run.save(course, rate);
+      saved = course.step;
     }
     progress.update(course.step, extra);
+  }
+  if (saved != course.step) {  // whatever ended the loop
+    metrics.sync();
+    run.save(course, rate);
   }
   progress.finish();
   result.seconds = seconds_now() - begin;
@@ -320,7 +327,7 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
   if (stop_signal != 0 && course.step < steps) {
     note("stopped by signal {} after step {}, saved; go on with --resume", int(stop_signal), course.step);
     result.exit_code = kStoppedBySignal;
-  } else if (stop_early) {
+  } else if (course.step < steps) {
     note("stopped early: no better score in {} evaluations, the best was at step {}", o.patience,
          course.best_step);
   }
