@@ -34,10 +34,12 @@ bool check_matmul(const Matmul& p) {
   require(p.batch == 1 || p.stride_c >= (p.m - 1) * p.ldc + p.n,
           "matmul: results of a batch overlap: stride {} of [{}, {}]", p.stride_c, p.m, p.ldc);
   if (p.bias != nullptr) {
-    require(p.bias_type == p.output || (p.bias_type == DType::f32 && p.output == DType::bf16),
-            "matmul: the bias is {}, expected {} or f32", name_of(p.bias_type), name_of(p.output));
+    require(p.bias_type == p.output, "matmul: the bias is {}, expected {} like C", name_of(p.bias_type),
+            name_of(p.output));
     check_operand("bias", p.bias, 1, p.n, p.n, 0, 1, p.bias_type);
   }
+  require(p.k > 0 || (p.bias == nullptr && (p.beta == 0 || p.beta == 1)),
+          "matmul: k = 0 with a bias, or with beta {}", p.beta);
   return true;
 }
 

@@ -34,7 +34,7 @@ struct Plan {
 // process.
 struct Library {
   cublasLtHandle_t handle = nullptr;
-  void* workspace = nullptr;
+  std::map<Stream, void*> workspaces;  // products in different streams may run at the same time
   using Key = std::tuple<bool, bool, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
                          int64_t, int64_t, int, int, int, int>;
   std::map<Key, Plan> plans;
@@ -56,7 +56,8 @@ cublasLtMatrixLayout_t layout(const Matmul& p, DType type, int64_t rows, int64_t
   return l;
 }
 
-Plan make_plan(Library& lib, const Matmul& p) {
+// A plan serves all problems of one shape whose pointers are multiples of `alignment` bytes.
+Plan make_plan(Library& lib, const Matmul& p, uint32_t alignment) {
   Plan plan;
   const cublasComputeType_t compute =
       p.input == DType::f32 && p.allow_tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
@@ -89,15 +90,12 @@ Plan make_plan(Library& lib, const Matmul& p) {
   check(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
                                              sizeof workspace),
         "workspace", p);
-  const auto alignment = [&](cublasLtMatmulPreferenceAttributes_t which, const void* pointer) {
-    const auto address = reinterpret_cast<uintptr_t>(pointer);
-    const uint32_t bytes = uint32_t(address % 256 == 0 ? 256 : address & -address);
-    check(cublasLtMatmulPreferenceSetAttribute(preference, which, &bytes, sizeof bytes), "alignment", p);
-  };
-  alignment(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, p.b);
-  alignment(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, p.a);
-  alignment(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, p.c);
-  alignment(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, p.c);
+  for (const auto which :
+       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
+    check(cublasLtMatmulPreferenceSetAttribute(preference, which, &alignment, sizeof alignment), "alignment",
+          p);
+  }
   cublasLtMatmulHeuristicResult_t found{};
   int count = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(lib.handle, plan.operation, plan.a, plan.b,
@@ -110,13 +108,10 @@ Plan make_plan(Library& lib, const Matmul& p) {
   return plan;
 }
 
-Library& library(Stream stream, const Matmul& p) {
+Library& library(const Matmul& p) {
   thread_local std::map<int, Library> all;
   Library& lib = all[current_device()];
-  if (lib.handle == nullptr) {
-    check(cublasLtCreate(&lib.handle), "cublasLtCreate", p);
-    lib.workspace = alloc(kWorkspace, stream);
-  }
+  if (lib.handle == nullptr) check(cublasLtCreate(&lib.handle), "cublasLtCreate", p);
   return lib;
 }
 
@@ -130,7 +125,6 @@ void matmul(const Matmul& p, Stream stream) {
   if (!check_matmul(p)) return;
   require(stream != nullptr, "matmul: the null stream");
   if (p.k == 0) {  // an empty sum; the library refuses it
-    require(p.bias == nullptr, "matmul: bias with k = 0");
     if (p.beta != 0) return;
     for (int64_t i = 0; i < p.batch; ++i) {
       char* c = static_cast<char*>(p.c) + size_t(i * p.stride_c) * size_of(p.output);
@@ -139,7 +133,9 @@ void matmul(const Matmul& p, Stream stream) {
     }
     return;
   }
-  Library& lib = library(stream, p);
+  Library& lib = library(p);
+  void*& workspace = lib.workspaces[stream];
+  if (workspace == nullptr) workspace = alloc(kWorkspace, stream);
   const int alignment = std::min({log2_alignment(p.a), log2_alignment(p.b), log2_alignment(p.c)});
   const Library::Key key{p.trans_a,
                          p.trans_b,
@@ -158,7 +154,7 @@ void matmul(const Matmul& p, Stream stream) {
                          p.bias ? 1 + int(p.bias_type) : 0,
                          alignment * 2 + p.allow_tf32};
   auto found = lib.plans.find(key);
-  if (found == lib.plans.end()) found = lib.plans.emplace(key, make_plan(lib, p)).first;
+  if (found == lib.plans.end()) found = lib.plans.emplace(key, make_plan(lib, p, 1u << alignment)).first;
   const Plan& plan = found->second;
   if (p.bias != nullptr) {
     check(cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias,
@@ -167,8 +163,7 @@ void matmul(const Matmul& p, Stream stream) {
   }
   const float one = 1.0f;
   check(cublasLtMatmul(lib.handle, plan.operation, &one, p.b, plan.a, p.a, plan.b, &p.beta, p.c, plan.c, p.c,
-                       plan.c, &plan.algorithm, lib.workspace, kWorkspace,
-                       reinterpret_cast<cudaStream_t>(stream)),
+                       plan.c, &plan.algorithm, workspace, kWorkspace, reinterpret_cast<cudaStream_t>(stream)),
         "cublasLtMatmul", p);
 }
 

@@ -64,8 +64,8 @@ void fill(void* to, uint8_t byte, size_t bytes, Stream stream);
 
 // Row-major C[m,n] = op(A)[m,k] op(B)[k,n] + beta C (+ bias[n]), fp32 accumulation. lda, ldb, ldc are row
 // strides in elements of the matrices as stored; `batch` problems lie stride_* elements apart. A and B share
-// one type (f32 or bf16); C and bias are f32, or bf16 when A and B are. f32 inputs are multiplied in tf32 only
-// where allow_tf32 is set.
+// one type (f32 or bf16); C and bias share one, f32, or bf16 when A and B are. f32 inputs are multiplied in
+// tf32 only where allow_tf32 is set.
 struct Matmul {
   bool trans_a = false, trans_b = false;
   int64_t m = 0, n = 0, k = 0;

@@ -87,6 +87,7 @@ void set_thread_order(const std::string& order) {
 }
 
 Stream create_stream() {
+  keep_pool(current_device());
   cudaStream_t stream;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
   return reinterpret_cast<Stream>(stream);
@@ -97,16 +98,14 @@ void destroy(Stream stream) { check(cudaStreamDestroy(native(stream, "destroy"))
 Stream current_stream() {
   const size_t device = size_t(current_device());
   if (streams.size() <= device) streams.resize(device + 1, nullptr);
-  if (streams[device] == nullptr) {
-    keep_pool(int(device));
-    streams[device] = create_stream();
-  }
+  if (streams[device] == nullptr) streams[device] = create_stream();
   return streams[device];
 }
 
 void set_current_stream(Stream stream) {
   const size_t device = size_t(current_device());
   if (streams.size() <= device) streams.resize(device + 1, nullptr);
+  native(stream, "set_current_stream");
   streams[device] = stream;
 }
 
@@ -149,7 +148,10 @@ void* alloc(size_t bytes, Stream stream) {
 }
 
 void free(void* pointer, Stream stream) {
-  check(cudaFreeAsync(pointer, native(stream, "free")), "cudaFreeAsync");
+  if (pointer == nullptr) return;
+  const cudaError_t error = cudaFreeAsync(pointer, native(stream, "free"));
+  if (error == cudaErrorCudartUnloading) return;  // the process ends, and a static tensor outlived the runtime
+  check(error, "cudaFreeAsync");
 }
 
 void* alloc_host(size_t bytes) {

@@ -142,7 +142,7 @@ int my_lane();
 template <class T>
 T shuffle(unsigned mask, T value, int from, const char* operation, where at) {
   static_assert(std::is_arithmetic_v<T>, "shuffles move int, unsigned, long long, float and double");
-  Word word{0, 0, from};
+  Word word{0, 0, from < 0 || from > 31 ? my_lane() : from};
   memcpy(&word.in, &value, sizeof value);
   meet(mask, operation, shuffle_words, &word, at);
   memcpy(&value, &word.out, sizeof value);

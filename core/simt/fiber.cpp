@@ -102,6 +102,8 @@ namespace {
 
 constexpr size_t kPage = 4096;
 constexpr size_t kStack = SIMT_ASAN ? 256 * 1024 : 64 * 1024;  // with the guard page
+constexpr size_t kBelow =
+    1024 * 1024;  // guards the first stack, in which most kernels run, against large arrays
 
 unsigned char* top_of(unsigned char* low, int index) {
   // Tops at one distance from each other would fall into one set of the L1 cache.
@@ -111,16 +113,17 @@ unsigned char* top_of(unsigned char* low, int index) {
 }  // namespace
 
 Stacks::Stacks(int count) : count_(count) {
-  void* p =
-      mmap(nullptr, kStack * count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* p = mmap(nullptr, kBelow + kStack * count, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) throw std::bad_alloc();
-  base_ = static_cast<unsigned char*>(p);
+  mprotect(p, kBelow, PROT_NONE);
+  base_ = static_cast<unsigned char*>(p) + kBelow;
   for (int i = 0; i < count; ++i) mprotect(base_ + kStack * i, kPage, PROT_NONE);
 }
 
 Stacks::~Stacks() {
   forget_abandoned(count_);
-  munmap(base_, kStack * count_);
+  munmap(base_ - kBelow, kBelow + kStack * count_);
 }
 
 void Stacks::prepare(Fiber& fiber, int index, void (*main)()) const {
@@ -146,11 +149,10 @@ void Stacks::forget_abandoned(int count) const {
   for (int i = 0; i < count; ++i) unpoison(base_ + kStack * i + kPage, kStack - kPage);
 }
 
-int Stacks::guard_hit(const void* address) const {
+bool Stacks::guard_hit(const void* address) const {
   const auto* p = static_cast<const unsigned char*>(address);
-  if (p < base_ || p >= base_ + kStack * count_) return -1;
-  const size_t offset = size_t(p - base_);
-  return offset % kStack < kPage ? int(offset / kStack) : -1;
+  if (p < base_ - kBelow || p >= base_ + kStack * count_) return false;
+  return p < base_ || size_t(p - base_) % kStack < kPage;
 }
 
 #if SIMT_ASAN

@@ -32,8 +32,8 @@ class Stacks {
   Stacks& operator=(const Stacks&) = delete;
   // A fiber whose first switch calls main(), which must begin with arrived() and never return.
   void prepare(Fiber& fiber, int index, void (*main)()) const;
-  void forget_abandoned(int count) const;    // after a fault: the frames on these stacks are dead
-  int guard_hit(const void* address) const;  // the index of the stack, or -1
+  void forget_abandoned(int count) const;  // after a fault: the frames on these stacks are dead
+  bool guard_hit(const void* address) const;
 
  private:
   unsigned char* base_ = nullptr;

@@ -103,7 +103,6 @@ struct Worker {
   Fiber host, fibers[kMaxThreads];
   int fibers_made = 0;
   std::vector<int> free_fibers;
-  bool from_host = false;
 
   std::unique_ptr<Fault> pending_fault;
 };

@@ -22,8 +22,11 @@ inline std::string kernel_name(const char* function) {
   std::string text = function;
   const size_t begin = text.find("K = ");
   if (begin != std::string::npos) text = text.substr(begin + 4);
-  const size_t end = text.find_first_of(";]");
-  return text.substr(0, end);
+  text = text.substr(0, text.find_first_of(";]"));
+  const size_t hidden = text.find("_GLOBAL__N_");  // nvcc's name of an unnamed namespace
+  if (hidden != std::string::npos)
+    text.replace(hidden, text.find("::", hidden) - hidden, "(anonymous namespace)");
+  return text;
 }
 
 inline void check_launch(cudaError_t error, const char* function, const dims& d) {

@@ -236,7 +236,7 @@ struct sigaction segv_before;
 // Not async-signal-safe in the letter (fmt allocates), but the process ends here.
 void on_segv(int signal, siginfo_t* info, void* context) {
   if (Worker* w = here) {
-    const bool guard = w->stacks.guard_hit(info->si_addr) >= 0;
+    const bool guard = w->stacks.guard_hit(info->si_addr);
     const std::string text =
         fmt::format("simt: {}: {}\n", place(*w, w->current),
                     guard ? std::string("stack overflow: this thread's local arrays need more than 60 KiB")

@@ -73,7 +73,8 @@ namespace {
 
 void fiber_main() {
   Worker& w = *here;
-  arrived(w.fibers[w.thread[w.current].fiber], w.from_host ? &w.host : nullptr);
+  // The first fiber of a worker comes from the host.
+  arrived(w.fibers[w.thread[w.current].fiber], w.host.low == nullptr ? &w.host : nullptr);
   for (;;) {
     w.bound->run_thread();
     w.returned();
@@ -242,7 +243,6 @@ void Worker::run_block(uint3 index) {
   enter(first);
   const int fiber = take_fiber();
   thread[first].fiber = fiber;
-  from_host = true;
   switch_fiber(host, fibers[fiber]);
   busy_with.store(0, std::memory_order_relaxed);
 
@@ -319,6 +319,23 @@ void submit(const dims& d, Kernel& kernel, std::shared_ptr<Bound> bound) {
 
 int my_lane() { return here != nullptr ? here->current % 32 : 0; }
 
+namespace {
+
+// Problems that need several strings are put together here: a frame that calls fault() is never left, so it
+// must own none.
+std::string divergence(const Worker& w) {
+  return fmt::format("divergent __syncthreads: {} threads wait at {}", w.arrived, text_of(w.barrier_at));
+}
+
+std::string no_such_source(const Thread& t, int lane, int from) {
+  const bool in_mask = t.mask >> from & 1;
+  return fmt::format(
+      "{}: lane {} reads lane {}, which {}", t.operation, lane, from,
+      in_mask ? std::string("does not exist in this warp") : fmt::format("is not in mask {:08x}", t.mask));
+}
+
+}  // namespace
+
 void block_barrier(where at) {
   if (here == nullptr) modrwkv::fail("{}: __syncthreads outside a kernel", text_of(at));
   Worker& w = *here;
@@ -330,7 +347,7 @@ void block_barrier(where at) {
   if (w.arrived == 0) {
     w.barrier_at = at;
   } else if (at != w.barrier_at) {
-    fault(at, fmt::format("divergent __syncthreads: {} threads wait at {}", w.arrived, text_of(w.barrier_at)));
+    fault(at, divergence(w));
   }
   Thread& t = w.thread[w.current];
   t.operation = "__syncthreads";
@@ -411,11 +428,7 @@ void shuffle_words(const Gathered& g) {
     const int lane = __builtin_ctz(lanes);
     Word& word = g.of<Word>(lane);
     if (!(g.mask >> word.from & 1)) {
-      const Thread& t = here->thread[here->current];
-      const bool in_mask = t.mask >> word.from & 1;
-      fault(lane, fmt::format("{}: lane {} reads lane {}, which {}", t.operation, lane, word.from,
-                              in_mask ? std::string("does not exist in this warp")
-                                      : fmt::format("is not in mask {:08x}", t.mask)));
+      fault(lane, no_such_source(here->thread[here->current], lane, word.from));
     }
     word.out = g.of<Word>(word.from).in;
   }

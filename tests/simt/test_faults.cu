@@ -193,6 +193,18 @@ TEST_F(Simt, FaultWhenALaneOfTheMaskReturns) {
   EXPECT_EQ(fault_of([] { simt::launch<lane_returns>({1, 32, 0, stream()}); })->lane, 3);
 }
 
+__global__ void first_lane_returned() {
+  if (threadIdx.x == 0) return;
+  MARK(line_a) __syncwarp();
+}
+TEST_F(Simt, FaultWhenALaneOfTheMaskHasReturned) {
+  const auto f = fault_of([] { simt::launch<first_lane_returned>({1, 32, 0, stream()}); });
+  ASSERT_TRUE(f.has_value());
+  EXPECT_TRUE(has(f->problem, "lanes 00000001 of the mask ffffffff have returned")) << f->problem;
+  EXPECT_TRUE(here(f->at, line_a));
+  EXPECT_EQ(f->lane, 1);
+}
+
 __global__ void misaligned_store(float* p) {
   if (threadIdx.x == 2) {
     MARK(line_a) simt::store_as(p + 1, make_float4(0, 0, 0, 0));
@@ -415,8 +427,8 @@ TEST_F(Simt, DeathNamesTheKernel) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   Array<float> out(1);
   Array<int> flag(std::vector<int>{0});
-#if defined(__SANITIZE_ADDRESS__)  // ASan's own report, with the kernel on its stack
-  const char *overflow = "stack-overflow.*large_locals", *invalid = "SEGV.*null_store";
+#if defined(__SANITIZE_ADDRESS__)  // the sanitizers' own reports
+  const char *overflow = "(stack-overflow|SEGV).*large_locals", *invalid = "null pointer";
 #else
   const char* overflow = "large_locals.*block \\(0,0,0\\), thread \\(0,0,0\\).*stack overflow";
   const char* invalid = "null_store.*invalid address";

@@ -171,6 +171,10 @@ TEST_F(Runtime, FreshMemoryIsNanAlsoAfterReuse) {
   constexpr int n = 5000;  // a size that no other test uses
   std::vector<float> zeros(n), back(n);
   float* first = floats(n);
+  copy_to_host(back.data(), first, 4 * n, a_);
+  sync(a_);
+  for (const float x : back) EXPECT_TRUE(std::isnan(x));
+  back.assign(n, 0);
   copy_to_device(first, zeros.data(), 4 * n, a_);
   free(first, a_);
   sync(a_);
@@ -392,6 +396,16 @@ TEST_F(Runtime, MatmulRefusesWhatTheLibraryWould) {
                   }),
                   "expected a multiple of 16 bytes"));
   EXPECT_TRUE(has(with([](Matmul& q) { q.batch = 2; }), "overlap"));
+  EXPECT_TRUE(has(with([&](Matmul& q) {
+                    q.bias = x;
+                    q.bias_type = modrwkv::DType::bf16;
+                  }),
+                  "the bias is bf16, expected f32 like C"));
+  EXPECT_TRUE(has(with([&](Matmul& q) {
+                    q.k = 0;
+                    q.bias = x;
+                  }),
+                  "k = 0 with a bias"));
   EXPECT_EQ(with([](Matmul& q) { q.m = 0; }), "no error");
   sync(a_);
   free(x, a_);
