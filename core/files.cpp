@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <new>
 
 #include "core/error.h"
@@ -75,11 +76,36 @@ std::string join_path(const std::string& folder, const std::string& name) {
 
 void require_other_file(const std::string& flag, const std::string& out,
                         const std::vector<std::string>& inputs) {
+  const auto place = [](const std::string& path) {  // also of a file that is not there yet
+    std::error_code error;
+    const std::filesystem::path full = std::filesystem::weakly_canonical(path, error);
+    return error ? path : full.string();
+  };
   for (const std::string& in : inputs) {
-    std::error_code error;  // a path that is not there is no other file's
-    require(!std::filesystem::equivalent(out, in, error), "{} {}: is the same file as the input {}", flag, out,
-            in);
+    std::error_code error;
+    require(!std::filesystem::equivalent(out, in, error) && place(out) != place(in),
+            "{} {}: is the same file as {}", flag, out, in);
   }
+}
+
+bool is_hdf5_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  char bytes[8] = {};
+  return file.read(bytes, sizeof bytes) &&
+         std::string_view(bytes, 8) == std::string_view("\x89HDF\r\n\x1a\n", 8);
+}
+
+void require_replaceable(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::file_status there = std::filesystem::symlink_status(path, error);
+  if (!std::filesystem::exists(there)) return;
+  require(!is_directory(path), "{}: is a folder, expected a file to write", path);
+  require(std::filesystem::is_regular_file(there), "{}: is not a regular file and is not replaced", path);
+}
+
+void require_replaceable_by_text(const std::string& path) {
+  require_replaceable(path);
+  require(!is_hdf5_file(path), "{}: is an HDF5 file and is not replaced by text", path);
 }
 
 void make_directories(const std::string& path) {

@@ -17,10 +17,14 @@ bool is_directory(const std::string& path);
 uint64_t file_bytes(const std::string& path);
 std::string parent_directory(const std::string& path);  // "." for a bare name
 std::string join_path(const std::string& folder, const std::string& name);
-// Throws when the file to write is one of the files that are read: "--out x.csv: is the same file as the input
-// x.csv".
+// Throws when the file to write is one of the others: "--out x.csv: is the same file as x.csv".
 void require_other_file(const std::string& flag, const std::string& out,
-                        const std::vector<std::string>& inputs);
+                        const std::vector<std::string>& others);
+// What programs ask before they replace a file named by the user: throws when there is a folder, a device or a
+// link, and the second form for an HDF5 file.
+void require_replaceable(const std::string& path);
+void require_replaceable_by_text(const std::string& path);
+bool is_hdf5_file(const std::string& path);                        // by its first bytes
 void make_directories(const std::string& path);                    // with parents; fine if it is there
 std::vector<std::string> list_directory(const std::string& path);  // names, sorted bytewise, without . and ..
 void remove_tree(const std::string& path);  // links are removed, not followed; fine if it is not there

@@ -6,8 +6,8 @@ namespace modrwkv {
 
 // C[m,n] = op(A)[m,k] op(B)[k,n]  (+ C where accumulate)  (+ bias[n]).
 // A is stored [m,k], or [k,m] with trans_a; B [k,n], or [n,k] with trans_b; the leading sizes may be spread
-// over several axes ([B,T,C] is a matrix of B*T rows). bf16 inputs may write an f32 result. bias (f32, or the
-// type of C) and accumulate exclude each other.
+// over several axes ([B,T,C] is a matrix of B*T rows). bf16 inputs may write an f32 result. bias (of
+// C's type) and accumulate exclude each other.
 struct GemmOptions {
   bool trans_a = false;
   bool trans_b = false;

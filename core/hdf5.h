@@ -160,6 +160,10 @@ class FileWriter {
   std::unique_ptr<Impl> impl_;
 };
 
+// What programs ask before they replace a file named by the user: throws unless it is absent, or an HDF5 file
+// of this format and kind, or one that does not open any more.
+void require_replaceable_by_hdf5(const std::string& path, const std::string& format, const std::string& kind);
+
 // Opens a file under rules for files that nobody trusts: no plugin, no link but hard ones, no external or
 // virtual storage, no filter but fletcher32, no allocation beyond the size of the file. Unknown datasets,
 // groups and attributes are ignored.

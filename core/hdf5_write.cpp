@@ -219,6 +219,21 @@ struct FileWriter::Impl {
   }
 };
 
+void require_replaceable_by_hdf5(const std::string& path, const std::string& format, const std::string& kind) {
+  require_replaceable(path);
+  if (!path_exists(path)) return;
+  require(is_hdf5_file(path), "{}: is no HDF5 file and is not replaced by one", path);
+  FileHeader there;
+  try {
+    there = FileReader(path).header();
+  } catch (const Error&) {
+    return;  // it does not open any more
+  }
+  require(there.format == format && there.kind == kind,
+          "{}: is a {} file ({}) and is not replaced by a {} file ({})", path, there.format, there.kind, format,
+          kind);
+}
+
 FileWriter::FileWriter(const std::string& path, const std::string& format, const std::string& kind)
     : impl_(std::make_unique<Impl>()) {
   h5::prepare();

@@ -37,6 +37,7 @@ Split Split::parse(const std::vector<double>& parts) {
   require(parts.size() == 3, "--split: {} numbers, expected three: training, validation, test", parts.size());
   Split s{parts[0], parts[1], parts[2], true};
   for (const double p : parts) require(p >= 0 && std::isfinite(p), "--split: {} is negative", p);
+  for (const double p : parts) require(p < 1e15, "--split: {} rows are more than any series has", p);
   s.fractions = parts[0] <= 1 && parts[1] <= 1 && parts[2] <= 1;
   require(!s.fractions || parts[0] + parts[1] + parts[2] <= 1 + 1e-9,
           "--split {},{},{}: fractions add up to more than 1", parts[0], parts[1], parts[2]);

@@ -68,7 +68,10 @@ int main(int argc, char** argv) {
         parse_options<EvalOptions>(arguments,
                                    "Scores a forecaster beside ridge, seasonal and last-value forecasts, "
                                    "on series z-scored by their training part.");
-    if (!o.dump.empty()) require_other_file("--dump", o.dump, {o.data, o.model});
+    if (!o.dump.empty()) {
+      require_other_file("--dump", o.dump, {o.data, model_file_of(o.model)});
+      require_replaceable_by_hdf5(o.dump, "modrwkv.dataset", "forecast");
+    }
     set_threads(int(o.threads));
     const Device device = parse_device(o.device);
     const auto model = load_forecaster(o.model);

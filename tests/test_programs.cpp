@@ -164,6 +164,41 @@ TEST_F(Programs, AFinishedRunSaysSo) {
   EXPECT_NE(o.err.find("the run is finished"), std::string::npos) << o.err;
 }
 
+TEST_F(Programs, NoOutputReplacesWhatItMustNot) {
+  const std::string run = *folder / "kept", model = run + "/model.h5", csv = *folder / "f.csv";
+  ASSERT_EQ(run_program(train(run, "--steps 2")).code, 0);
+  const std::string before = read_file(model);
+  const std::string forecast = "forecast --model " + run + " --csv " + kSample;
+  expect_refusal(forecast + " --out " + model, "is the same file");
+  expect_refusal(forecast + " --out " + csv + " --plot " + model, "is the same file");
+  expect_refusal(forecast + " --out " + csv + " --plot " + csv, "is the same file");
+  expect_refusal(forecast + " --out " + csv + " --plot /nonexistent/p.svg", "no folder");
+  expect_refusal(forecast + " --out " + data, "is an HDF5 file and is not replaced by text");
+  expect_refusal("eval_timeseries --model " + run + " --data " + data + " --dump " + model, "is the same file");
+  expect_refusal("import timeseries --csv " + kSample + " --overwrite --out " + model,
+                 "is a modrwkv.model file");
+  EXPECT_FALSE(path_exists(csv));
+  EXPECT_EQ(read_file(model), before);
+  // Values at the end of what f32 holds: no forecast rather than NaN.
+  const std::string huge = *folder / "huge.csv";
+  std::ofstream out(huge);
+  out << "a\n";
+  for (int i = 0; i < 100; ++i) out << (i % 2 ? "3e38\n" : "-3e38\n");
+  out.close();
+  expect_refusal("forecast --model " + run + " --csv " + huge + " --out " + csv, "not finite");
+  EXPECT_FALSE(path_exists(csv));
+}
+
+TEST_F(Programs, ARefusedResumeChangesNothing) {
+  const std::string run = *folder / "steady", other = *folder / "other.h5";
+  ASSERT_EQ(run_program(train(run, "--steps 2")).code, 0);
+  ASSERT_EQ(run_program("import timeseries --csv " + kSample + " --split 0.7,0.2,0.1 --out " + other).code, 0);
+  const std::string before = read_file(run + "/options.toml");
+  expect_refusal("train_timeseries --data " + other + " --out " + run + kSmall + " --steps 4 --resume",
+                 "another data set");
+  EXPECT_EQ(read_file(run + "/options.toml"), before);
+}
+
 // A learning rate of 0 leaves every score as it is, so the second evaluation without a better one ends the run.
 TEST_F(Programs, ARunWithoutProgressStopsEarly) {
   const std::string run = *folder / "early", options = "--steps 20 --eval-every 2 --patience 2 --lr 0";
@@ -197,6 +232,16 @@ TEST_F(Programs, WrongInputIsRefusedByName) {
       "import timeseries --csv " + (*folder / "own.csv") + " --overwrite --out " + (*folder / "own.csv"),
       "is the same file");
   EXPECT_EQ(read_file(*folder / "own.csv"), read_file(kSample));
+  expect_refusal("import timeseries --csv " + kSample + " --split 18446744073709551615,1,1 --out " + out,
+                 "more than any series has");
+  expect_refusal(train(*folder / "r4", "--eps 0"), "--eps 0");
+  EXPECT_FALSE(path_exists(*folder / "r4"));
+  // A folder of somebody else's stays as it is.
+  const std::string foreign = *folder / "foreign";
+  make_directories(foreign);
+  std::ofstream(foreign + "/notes.txt") << "mine";
+  expect_refusal(train(foreign, "--steps 2"), "run folder is not empty");
+  EXPECT_EQ(list_directory(foreign), std::vector<std::string>{"notes.txt"});
   // A folder that is not empty; another architecture; a changed option.
   const std::string run = *folder / "used";
   ASSERT_EQ(run_program(train(run, "--steps 2")).code, 0);

@@ -156,8 +156,15 @@ int main(int argc, char** argv) {
         arguments,
         "Forecasts the rows after the end of a CSV. The look-back normalises itself, so that "
         "the file needs no statistics.");
-    require_other_file("--out", o.out, {o.csv, o.model});
-    if (!o.plot.empty()) require_other_file("--plot", o.plot, {o.csv, o.model, o.out});
+    const std::string model_file = model_file_of(o.model);
+    require_other_file("--out", o.out, {o.csv, model_file});
+    require_replaceable_by_text(o.out);
+    if (!o.plot.empty()) {
+      require_other_file("--plot", o.plot, {o.csv, model_file, o.out});
+      require_replaceable_by_text(o.plot);
+      require(is_directory(parent_directory(o.plot)), "--plot {}: there is no folder {}", o.plot,
+              parent_directory(o.plot));
+    }
     set_threads(int(o.threads));
     const Device device = parse_device(o.device);
     const auto model = load_forecaster(o.model);
@@ -174,6 +181,12 @@ int main(int argc, char** argv) {
       warn("--horizon {} is beyond the {} rows that the model was trained for: forecasts are fed back", horizon,
            H);
     const Forecasts f = forecast(*model, look_back(series, model->config().lookback, o.csv), horizon, levels);
+    for (size_t c = 0; c < f.value.size(); ++c) {
+      for (const double y : f.value[c]) {
+        require(std::isfinite(y), "{}: column {}: its forecast is not finite; are its values too large?", o.csv,
+                series.channels[c]);
+      }
+    }
     write_file(o.out, to_csv(series, f, draws_band ? std::vector<double>() : levels));
     if (!o.plot.empty()) write_file(o.plot, plot_svg(plot_of(series, f, levels)));
     fmt::print("{}: {} rows, {} channels, from {}\n", o.out, horizon, series.channels.size(),

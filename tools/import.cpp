@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/hdf5.h"
 #include "core/log.h"
 #include "core/program.h"
 #include "data/series_set.h"
@@ -43,6 +44,7 @@ int import_timeseries(Arguments& arguments) {
   if (!o.tsv.empty()) inputs.push_back(o.tsv);
   require_other_file("--out", o.out, inputs);
   require(o.overwrite || !path_exists(o.out), "{}: exists; give --overwrite to replace it", o.out);
+  require_replaceable_by_hdf5(o.out, "modrwkv.dataset", "series");
   const Split split = Split::parse(o.split);
   std::vector<RawSeries> raw;
   int64_t bad = 0;

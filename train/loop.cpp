@@ -15,6 +15,7 @@
 #include "core/program.h"
 #include "models/weights.h"
 #include "ops/elementwise.h"
+#include "ops/grad_norm.h"
 #include "train/checkpoint.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
@@ -152,6 +153,8 @@ Json Run::evaluate(Course& c) {
 }
 
 void Run::save(const Course& c, double rate) {
+  require(std::isfinite(grad_norm(optimizer_.master())),
+          "{}: the weights are not finite after step {}; the last checkpoint is kept", o_.out, c.step);
   CheckpointData d;
   d.config_json = task_.config_json();
   d.train_json =
@@ -213,19 +216,15 @@ bool Run::load(Course& c) {
   return true;
 }
 
-// A new folder, or with --resume one that an earlier run has left.
-void enter_run_folder(const LoopOptions& o, const std::string& options_toml,
-                      const std::function<void(const std::string&)>& check_resume) {
+// A new folder, or with --resume one that an earlier run has left; writes nothing.
+void check_run_folder(const LoopOptions& o, const std::function<void(const std::string&)>& check_resume) {
   const std::string file = join_path(o.out, "options.toml");
-  if (o.resume && path_exists(file)) {
-    check_resume(read_file(file));
-  } else {
-    for (const std::string& name : list_directory(o.out)) {
-      require(name == ".lock",
-              "{}: run folder is not empty; give --resume to go on with its run, or another --out", o.out);
-    }
+  if (o.resume && path_exists(file)) return check_resume(read_file(file));
+  if (!is_directory(o.out)) return;
+  for (const std::string& name : list_directory(o.out)) {
+    require(name == ".lock",
+            "{}: run folder is not empty; give --resume to go on with its run, or another --out", o.out);
   }
-  write_file(file, options_toml);
 }
 
 }  // namespace
@@ -243,9 +242,14 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
                        const std::function<void(const std::string& before)>& check_resume) {
   require(o.micro_batch == 0 || o.micro_batch >= o.global_batch || o.global_batch % o.micro_batch == 0,
           "--micro-batch {}: --global-batch {} is no multiple of it", o.micro_batch, o.global_batch);
+  // An update divides by sqrt(v) + eps and by 1 - beta^t.
+  require(o.eps > 0 && o.beta1 < 1 && o.beta2 < 1,
+          "--eps {}, --beta1 {}, --beta2 {}: expected eps above 0, betas below 1", o.eps, o.beta1, o.beta2);
+  require(!path_exists(o.out) || is_directory(o.out), "--out {}: is a file, expected a folder", o.out);
+  check_run_folder(o, check_resume);  // before anything is left in it
   make_directories(o.out);
   const FolderLock lock(o.out);
-  enter_run_folder(o, options_toml, check_resume);
+  check_run_folder(o, check_resume);
   const int64_t steps =
       o.epochs > 0 ? std::max<int64_t>(
                          1, std::llround(o.epochs * double(task.samples_per_epoch()) / double(o.global_batch)))
@@ -266,6 +270,7 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
   note("{}; {:.2f} TFLOP of matrix products in {} steps", task.summary(),
        3e-12 * task.flops_per_sample() * double(o.global_batch) * double(steps), steps);
   if (course.step > 0) note("{}: going on after step {}", o.out, course.step);
+  write_file(join_path(o.out, "options.toml"), options_toml);
   const std::string metrics_file = join_path(o.out, "metrics.jsonl");
   MetricsWriter metrics =
       o.resume ? MetricsWriter::resume(metrics_file, course.step) : MetricsWriter::create(metrics_file);
