@@ -59,10 +59,17 @@ host_flags := -std=c++20 -O2 -g1 -march=$(MARCH) -fopenmp -pthread $(warnings) $
 ops_flags  := -O3 -fassociative-math -fno-signed-zeros -fno-trapping-math -fno-math-errno
 emu_flags  := -std=c++20 -O2 -g -march=$(MARCH) -ffp-contract=off -DSIMT_EMULATED -x c++ $(warnings) -Wno-unknown-pragmas $(includes) -MMD -MP
 nvcc_flags := -std=c++20 -O3 -I. -MMD -MP -Werror all-warnings $(foreach a,$(GPU_ARCH),-gencode arch=compute_$(a),code=sm_$(a))
+asan       := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+tsan       := -O1 -fsanitize=thread
 cuda_libs  := $(if $(filter 1,$(HAVE_CUDA)),-L$(CUDA_HOME)/lib64 -Wl$(comma)-rpath$(comma)$(CUDA_HOME)/lib64 -lcublasLt -lcudart_static -ldl -lrt)
 linker     := $(if $(shell command -v ld.lld),-fuse-ld=lld)
 
-# ---------------------------------------------------------------- flavours: build/ and build/emu/ share their host objects
+# ---------------------------------------------------------------- flavours
+#
+#   build/       what users run: CUDA kernels by nvcc, or none
+#   build/emu/   the kernels in the emulator; host objects are those of build/
+#   build/asan/  all of it, emulated kernels included, under AddressSanitizer and UndefinedBehaviorSanitizer
+#   build/tsan/  the host code without kernels under ThreadSanitizer
 
 obj = $(2:%=$(1)/obj/%.o)
 host_objects := $(call obj,build,$(sources))
@@ -75,35 +82,45 @@ emu_objects := $(call obj,build/emu,$(kernels) $(emulator))
 
 all: $(programs:%=build/bin/%)
 
-build/obj/ops/%.cpp.o: ops/%.cpp
-	@mkdir -p $(@D)
-	$(say) c++ $<
-	$(Q)$(CXX) $(host_flags) $(ops_flags) -c $< -o $@
-
-build/obj/core/cuda/%_nvidia.cpp.o: core/cuda/%_nvidia.cpp
-	@mkdir -p $(@D)
-	$(say) c++ $<
-	$(Q)$(CXX) $(host_flags) -isystem $(CUDA_HOME)/include -c $< -o $@
-
-build/obj/%.cpp.o: %.cpp
-	@mkdir -p $(@D)
-	$(say) c++ $<
-	$(Q)$(CXX) $(host_flags) -c $< -o $@
+# host_rules FOLDER, FLAGS and emulated_rules FOLDER, FLAGS: how a flavour's objects are compiled
+define host_rules
+$(1)/obj/ops/%.cpp.o: ops/%.cpp
+	@mkdir -p $$(@D)
+	$$(say) c++ $$<
+	$$(Q)$$(CXX) $$(host_flags) $$(ops_flags) $(2) -c $$< -o $$@
+$(1)/obj/core/cuda/%_nvidia.cpp.o: core/cuda/%_nvidia.cpp
+	@mkdir -p $$(@D)
+	$$(say) c++ $$<
+	$$(Q)$$(CXX) $$(host_flags) $(2) -isystem $$(CUDA_HOME)/include -c $$< -o $$@
+$(1)/obj/%.cpp.o: %.cpp
+	@mkdir -p $$(@D)
+	$$(say) c++ $$<
+	$$(Q)$$(CXX) $$(host_flags) $(2) -c $$< -o $$@
+endef
+define emulated_rules
+$(1)/obj/%.cu.o: %.cu
+	@mkdir -p $$(@D)
+	$$(say) emu $$<
+	$$(Q)$$(CXX) $$(emu_flags) $(2) -c $$< -o $$@
+$(1)/obj/core/simt/%.cpp.o: core/simt/%.cpp
+	@mkdir -p $$(@D)
+	$$(say) emu $$<
+	$$(Q)$$(CXX) $$(emu_flags) $(2) -c $$< -o $$@
+$(1)/obj/core/cuda/%_emulated.cpp.o: core/cuda/%_emulated.cpp
+	@mkdir -p $$(@D)
+	$$(say) emu $$<
+	$$(Q)$$(CXX) $$(emu_flags) $(2) -c $$< -o $$@
+endef
+$(eval $(call host_rules,build,))
+$(eval $(call emulated_rules,build/emu,))
+$(eval $(call host_rules,build/asan,$(asan)))
+$(eval $(call emulated_rules,build/asan,$(asan)))
+$(eval $(call host_rules,build/tsan,$(tsan)))
 
 build/obj/%.cu.o: %.cu
 	@mkdir -p $(@D)
 	$(say) nvcc $<
 	$(Q)$(CUDA_HOME)/bin/nvcc $(nvcc_flags) -Xptxas -v -c $< -o $@ 2>$@.log || { cat $@.log >&2; exit 1; }
-
-build/emu/obj/%.cu.o: %.cu
-	@mkdir -p $(@D)
-	$(say) emu $<
-	$(Q)$(CXX) $(emu_flags) -c $< -o $@
-
-build/emu/obj/%.cpp.o: %.cpp
-	@mkdir -p $(@D)
-	$(say) emu $<
-	$(Q)$(CXX) $(emu_flags) -c $< -o $@
 
 # link FOLDER, OBJECTS, FOLDER_OF_HOST_OBJECTS, FOLDER_OF_KERNEL_OBJECTS, LIBRARIES: rules for the programs and tests of a flavour
 define link
@@ -121,6 +138,8 @@ $(1)/bin/%:
 endef
 $(eval $(call link,build,$(host_objects) $(device_objects),build,build/emu,$(cuda_libs)))
 $(eval $(call link,build/emu,$(host_objects) $(emu_objects),build,build/emu,))
+$(eval $(call link,build/asan,$(call obj,build/asan,$(sources) $(kernels) $(emulator)),build/asan,build/asan,$(asan)))
+$(eval $(call link,build/tsan,$(call obj,build/tsan,$(sources) core/cuda/runtime_none.cpp),build/tsan,build/emu,$(tsan)))
 
 -include $(shell find build -name '*.d' 2>/dev/null)
 

@@ -4,7 +4,7 @@
 # (0 turns it off), CUDA_HOME.
 set -euo pipefail
 out=$1
-cxx=${CXX:-g++}
+read -ra cxx <<<"${CXX:-g++}"  # may be "ccache g++"
 mkdir -p "$(dirname "$out")"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -17,7 +17,7 @@ try() {
   local name=$1 program=$2
   shift 2
   printf '%s\n' "$program" >"$work/$name.cpp"
-  "$cxx" -std=c++20 "$work/$name.cpp" -o "$work/$name" "$@" >"$work/$name.log" 2>&1
+  "${cxx[@]}" -std=c++20 "$work/$name.cpp" -o "$work/$name" "$@" >"$work/$name.log" 2>&1
 }
 
 # library NAME VARIABLE PROGRAM FLAGS...: like try, and remembers the flags.
@@ -37,7 +37,7 @@ library() {
 
 pc() { pkg-config --cflags --libs "$1" 2>/dev/null || echo "$2"; }
 
-row compiler "$("$cxx" --version | head -n 1)"
+row compiler "$("${cxx[@]}" --version | head -n 1)"
 library HDF5 HDF5 '#include <hdf5.h>
 int main() { return H5open(); }' $(pc hdf5-serial "-lhdf5")
 library fmt FMT '#include <fmt/core.h>
