@@ -3,6 +3,7 @@
 #   MARCH=x86-64-v3   instruction set of the CPU code (default native)
 #   GPU_ARCH="80 90"  compute capabilities of the CUDA code
 #   CUDA=0            leave CUDA out
+#   JOBS=4            compilers at once (default one a core)
 #   WERROR=-Werror    warnings are errors (make ci sets it)
 #   V=1               print whole commands
 
@@ -12,7 +13,7 @@ GPU_ARCH ?= 80 90
 CXX      ?= g++
 WERROR   ?=
 JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
-MAKEFLAGS += --no-builtin-rules
+MAKEFLAGS += --no-builtin-rules $(if $(filter 0,$(MAKELEVEL)),-j$(JOBS))
 Q := $(if $(V),,@)
 comma := ,
 say = @printf '  %-5s %s\n'
@@ -58,7 +59,7 @@ host_flags := -std=c++20 -O2 -g1 -march=$(MARCH) -fopenmp -pthread $(warnings) $
 # CPU ops: loops are vectorised and sums re-associated, while NaN and infinities keep their meaning (no -ffast-math).
 ops_flags  := -O3 -fassociative-math -fno-signed-zeros -fno-trapping-math -fno-math-errno
 emu_flags  := -std=c++20 -O2 -g -march=$(MARCH) -ffp-contract=off -DSIMT_EMULATED -x c++ $(warnings) -Wno-unknown-pragmas $(includes) -MMD -MP
-nvcc_flags := -std=c++20 -O3 -I. -MMD -MP -Werror all-warnings $(foreach a,$(GPU_ARCH),-gencode arch=compute_$(a),code=sm_$(a))
+nvcc_flags := -t 2 -std=c++20 -O3 -I. -MMD -MP -Werror all-warnings $(foreach a,$(GPU_ARCH),-gencode arch=compute_$(a),code=sm_$(a))
 asan       := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 tsan       := -O1 -fsanitize=thread
 cuda_libs  := $(if $(filter 1,$(HAVE_CUDA)),-L$(CUDA_HOME)/lib64 -Wl$(comma)-rpath$(comma)$(CUDA_HOME)/lib64 -lcublasLt -lcudart_static -ldl -lrt)

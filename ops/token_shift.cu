@@ -16,8 +16,8 @@ constexpr int kRowsPerWarp = int(kRowsPerPartial) / kWarps;
 
 template <class T>
 struct Mixes {
-  const T* mix[kMaxMixes];
-  T* y[kMaxMixes];            // forward
+  const T* mix[kMaxMixes];    // null: there are fewer mixes
+  T* y[kMaxMixes];            // forward; null likewise
   const T* dy[kMaxMixes];     // backward; null: zero
   float* partial[kMaxMixes];  // backward, [parts, channels]; null: not wanted
 };
@@ -71,7 +71,9 @@ __global__ void __launch_bounds__(kThreads)
   if (begin >= rows) return;
   Pack<T, W> mix[N];
 #pragma unroll
-  for (int k = 0; k < N; ++k) mix[k] = simt::load_as<Pack<T, W>>(m.mix[k] + c);
+  for (int k = 0; k < N; ++k) {
+    if (m.mix[k] != nullptr) mix[k] = simt::load_as<Pack<T, W>>(m.mix[k] + c);
+  }
   int64_t t = begin % steps, b = begin / steps;
   for (int64_t row = begin; row < end; ++row) {
     float now[W], delta[W], y[W];
@@ -81,6 +83,7 @@ __global__ void __launch_bounds__(kThreads)
     for (int j = 0; j < W; ++j) delta[j] -= now[j];
 #pragma unroll
     for (int k = 0; k < N; ++k) {
+      if (m.y[k] == nullptr) continue;
 #pragma unroll
       for (int j = 0; j < W; ++j) y[j] = now[j] + delta[j] * to_float(mix[k].v[j]);
       store(m.y[k] + row * channels + c, y);
@@ -109,7 +112,13 @@ __global__ void __launch_bounds__(32 * kWarps)
   if (c < channels && begin < end) {
     float mix[N][W];
 #pragma unroll
-    for (int k = 0; k < N; ++k) load(m.mix[k] + c, mix[k]);
+    for (int k = 0; k < N; ++k) {
+      if (m.mix[k] != nullptr) {
+        load(m.mix[k] + c, mix[k]);
+      } else {
+        clear(mix[k]);
+      }
+    }
     int64_t t = (end - 1) % steps, b = (end - 1) / steps;
     float next[W];  // s of the row below, 0 where that row does not see this one
     clear(next);
@@ -189,23 +198,11 @@ __global__ void __launch_bounds__(32 * kWarps)
   }
 }
 
-// Calls body with an integral constant of the number of mixes.
+// Calls body with the N of the kernel to run: RWKV-7 has 6 mixes and 1; what lies between leaves some unused.
 template <class Body>
 void for_count(size_t n, Body&& body) {
-  switch (n) {
-    case 1:
-      return body(std::integral_constant<int, 1>{});
-    case 2:
-      return body(std::integral_constant<int, 2>{});
-    case 3:
-      return body(std::integral_constant<int, 3>{});
-    case 4:
-      return body(std::integral_constant<int, 4>{});
-    case 5:
-      return body(std::integral_constant<int, 5>{});
-    case 6:
-      return body(std::integral_constant<int, 6>{});
-  }
+  if (n == 1) return body(std::integral_constant<int, 1>{});
+  body(std::integral_constant<int, int(kMaxMixes)>{});
 }
 
 template <class T>
