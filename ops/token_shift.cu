@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kThreads)
   Pack<T, W> mix[N];
 #pragma unroll
   for (int k = 0; k < N; ++k) {
-    if (m.mix[k] != nullptr) mix[k] = simt::load_as<Pack<T, W>>(m.mix[k] + c);
+    mix[k] = m.mix[k] != nullptr ? simt::load_as<Pack<T, W>>(m.mix[k] + c) : Pack<T, W>{};
   }
   int64_t t = begin % steps, b = begin / steps;
   for (int64_t row = begin; row < end; ++row) {
