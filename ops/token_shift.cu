@@ -16,8 +16,8 @@ constexpr int kRowsPerWarp = int(kRowsPerPartial) / kWarps;
 
 template <class T>
 struct Mixes {
-  const T* mix[kMaxMixes];    // null: there are fewer mixes
-  T* y[kMaxMixes];            // forward; null likewise
+  const T* mix[kMaxMixes];    // behind the last one: any of them
+  T* y[kMaxMixes];            // forward; null: not wanted
   const T* dy[kMaxMixes];     // backward; null: zero
   float* partial[kMaxMixes];  // backward, [parts, channels]; null: not wanted
 };
@@ -71,9 +71,7 @@ __global__ void __launch_bounds__(kThreads)
   if (begin >= rows) return;
   Pack<T, W> mix[N];
 #pragma unroll
-  for (int k = 0; k < N; ++k) {
-    mix[k] = m.mix[k] != nullptr ? simt::load_as<Pack<T, W>>(m.mix[k] + c) : Pack<T, W>{};
-  }
+  for (int k = 0; k < N; ++k) mix[k] = simt::load_as<Pack<T, W>>(m.mix[k] + c);
   int64_t t = begin % steps, b = begin / steps;
   for (int64_t row = begin; row < end; ++row) {
     float now[W], delta[W], y[W];
@@ -112,13 +110,7 @@ __global__ void __launch_bounds__(32 * kWarps)
   if (c < channels && begin < end) {
     float mix[N][W];
 #pragma unroll
-    for (int k = 0; k < N; ++k) {
-      if (m.mix[k] != nullptr) {
-        load(m.mix[k] + c, mix[k]);
-      } else {
-        clear(mix[k]);
-      }
-    }
+    for (int k = 0; k < N; ++k) load(m.mix[k] + c, mix[k]);
     int64_t t = (end - 1) % steps, b = (end - 1) / steps;
     float next[W];  // s of the row below, 0 where that row does not see this one
     clear(next);
@@ -231,7 +223,8 @@ void token_shift_forward(const Tensor& x, const Tensor& previous, const std::vec
       using T = decltype(t);
       constexpr int N = decltype(n)::value, W = 16 / sizeof(T);
       Mixes<T> m{};
-      for (size_t i = 0; i < mixes.size(); ++i) m.mix[i] = mixes[i].data<T>(), m.y[i] = y[i].data<T>();
+      for (size_t i = 0; i < mixes.size(); ++i) m.y[i] = y[i].data<T>();
+      for (int i = 0; i < kMaxMixes; ++i) m.mix[i] = mixes[std::min<size_t>(i, mixes.size() - 1)].data<T>();
       const T* px = x.data<T>();
       const T* last = pointer<T>(previous);
       const uint8_t* cut = pointer<uint8_t>(reset);
@@ -271,10 +264,10 @@ void token_shift_backward(const std::vector<Tensor>& dy, const Tensor& x, const 
       constexpr int N = decltype(n)::value, W = 4;
       Mixes<T> m{};
       for (size_t i = 0; i < mixes.size(); ++i) {
-        m.mix[i] = mixes[i].data<T>();
         m.dy[i] = pointer<T>(dy[i]);
         m.partial[i] = pointer<float>(partial[i]);
       }
+      for (int i = 0; i < kMaxMixes; ++i) m.mix[i] = mixes[std::min<size_t>(i, mixes.size() - 1)].data<T>();
       const T* px = pointer<T>(x);
       const T* last = pointer<T>(previous);
       T* pdx = pointer<T>(dx);
