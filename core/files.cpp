@@ -185,6 +185,15 @@ void write_at(int fd, const std::string& path, const void* data, size_t bytes, u
   }
 }
 
+void append_all(int fd, const std::string& path, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = write(fd, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) fail_system(path, "write", n < 0 ? errno : ENOSPC);
+    bytes.remove_prefix(size_t(n));
+  }
+}
+
 void read_at(int fd, const std::string& path, void* data, size_t bytes, uint64_t offset) {
   char* p = static_cast<char*>(data);
   while (bytes > 0) {

@@ -36,8 +36,9 @@ std::string read_file(const std::string& path, uint64_t limit = uint64_t(1) << 3
 // All or nothing: PATH.tmp.<pid>, fsync, rename, fsync of the folder.
 void write_file(const std::string& path, std::string_view bytes);
 
-// pwrite and pread of all bytes; `path` is for the message.
+// pwrite, write and pread of all bytes; `path` is for the message.
 void write_at(int fd, const std::string& path, const void* data, size_t bytes, uint64_t offset);
+void append_all(int fd, const std::string& path, std::string_view bytes);  // write of all bytes
 void read_at(int fd, const std::string& path, void* data, size_t bytes, uint64_t offset);
 // A write beyond RLIMIT_FSIZE must be an error, not the end of the process. Called before every write of ours.
 void ignore_file_size_signal();

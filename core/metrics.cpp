@@ -71,13 +71,7 @@ void MetricsWriter::write(const Json& row) {
   const Json* step = row.is_object() ? row.find("step") : nullptr;
   require(step != nullptr && step->kind() == Json::Kind::integer, "{}: a row without a whole number \"step\"",
           file_);
-  const std::string line = row.dump() + "\n";
-  for (size_t done = 0; done < line.size();) {
-    const ssize_t n = ::write(fd_, line.data() + done, line.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    require(n > 0, "{}: cannot write: {}", file_, n == 0 ? "nothing was taken" : std::strerror(errno));
-    done += size_t(n);
-  }
+  append_all(fd_, file_, row.dump() + "\n");
 }
 
 void MetricsWriter::sync() { require(::fsync(fd_) == 0, "{}: cannot sync: {}", file_, std::strerror(errno)); }

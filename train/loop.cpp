@@ -17,6 +17,7 @@
 #include "ops/elementwise.h"
 #include "ops/grad_norm.h"
 #include "train/checkpoint.h"
+#include "train/events.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
 
@@ -274,6 +275,11 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
   const std::string metrics_file = join_path(o.out, "metrics.jsonl");
   MetricsWriter metrics =
       o.resume ? MetricsWriter::resume(metrics_file, course.step) : MetricsWriter::create(metrics_file);
+  EventsWriter events(o.out, course.step);
+  const auto record = [&](const Json& row) {
+    metrics.write(row);
+    events.write(row);
+  };
   const Schedule schedule = schedule_of(o, steps);
   const double flops_per_step = 3 * task.flops_per_sample() * double(o.global_batch);
   run.start_data(course.step);
@@ -289,13 +295,13 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
     const Run::Done done = run.step(rate);
     ++course.step;
     const double seconds = seconds_now() - start;
-    metrics.write(Json::object()
-                      .set("step", course.step)
-                      .set("loss", done.loss)
-                      .set("lr", rate)
-                      .set("grad_norm", done.step.grad_norm)
-                      .set("tokens_per_s", double(o.global_batch * task.tokens_per_sample()) / seconds)
-                      .set("seconds", seconds));
+    record(Json::object()
+               .set("step", course.step)
+               .set("loss", done.loss)
+               .set("lr", rate)
+               .set("grad_norm", done.step.grad_norm)
+               .set("tokens_per_s", double(o.global_batch * task.tokens_per_sample()) / seconds)
+               .set("seconds", seconds));
     if (done.step.applied) {
       bad_steps = 0;
     } else {
@@ -310,7 +316,7 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
       const Json scores = run.evaluate(course);
       Json row = Json::object().set("step", course.step).set("eval", "validation");
       for (const auto& [key, value] : scores.members()) row.set(key, value);
-      metrics.write(row);
+      record(row);
       note("step {}: validation {}{}", course.step, scores.dump(),
            course.best_step == course.step ? " (best so far)" : "");
     }
