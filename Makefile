@@ -47,6 +47,8 @@ room_of    = $(firstword $(foreach r,$(ROOMS),$(if $(wildcard $(r)/$(1).h),$(r))
 test_rooms := $(ROOMS) programs
 $(foreach r,$(test_rooms),$(eval tests_$(r) := $(foreach t,$(wildcard tests/test_*.cpp),$(if $(filter $(r),$(call room_of,$(t:tests/test_%.cpp=%))),$(t)))))
 test_rooms := $(foreach r,$(test_rooms),$(if $(tests_$(r)),$(r)))
+tests_ops += $(wildcard tests/example/*.cpp)
+example_kernels := $(wildcard tests/example/*.cu)
 test_helpers := $(filter-out tests/test_%.cpp,$(wildcard tests/*.cpp))
 emulator_tests := $(wildcard tests/simt/*.cu)
 
@@ -127,6 +129,7 @@ build/obj/%.cu.o: %.cu
 define link
 $(1)/bin/test_simt: $(call obj,$(4),$(emulator_tests)) $(2)
 $(foreach r,$(test_rooms),$(eval $(1)/bin/test_$(r): $(call obj,$(3),$(tests_$(r)) $(test_helpers)) $(2)))
+$(1)/bin/test_ops: $(call obj,$(1),$(example_kernels))
 $(1)/bin/test_%:
 	@mkdir -p $$(@D)
 	$$(say) link $$@
