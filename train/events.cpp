@@ -159,4 +159,6 @@ EventsWriter::~EventsWriter() {
 
 void EventsWriter::write(const Json& row) { append_all(fd_, file_, event_record(row, now())); }
 
+void EventsWriter::sync() { require(::fsync(fd_) == 0, "{}: cannot sync: {}", file_, std::strerror(errno)); }
+
 }  // namespace modrwkv

@@ -26,6 +26,7 @@ class EventsWriter {
   ~EventsWriter();
 
   void write(const Json& row);  // with a whole number "step"
+  void sync();                  // to the disk; before a checkpoint is committed
 
  private:
   std::string file_;

@@ -289,6 +289,12 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
   int bad_steps = 0;
   int64_t saved = course.step;
   double rate = 0;
+  const auto save = [&] {
+    metrics.sync();
+    events.sync();
+    run.save(course, rate);
+    saved = course.step;
+  };
   while (course.step < steps && stop_signal == 0 && !out_of_patience()) {
     const double start = seconds_now();
     rate = learning_rate(schedule, course.step);
@@ -320,17 +326,10 @@ RunResult run_training(const LoopOptions& o, Task& task, const std::string& opti
       note("step {}: validation {}{}", course.step, scores.dump(),
            course.best_step == course.step ? " (best so far)" : "");
     }
-    if (course.step % save_every == 0) {
-      metrics.sync();
-      run.save(course, rate);
-      saved = course.step;
-    }
+    if (course.step % save_every == 0) save();
     progress.update(course.step, extra);
   }
-  if (saved != course.step) {  // whatever ended the loop
-    metrics.sync();
-    run.save(course, rate);
-  }
+  if (saved != course.step) save();  // whatever ended the loop
   progress.finish();
   result.seconds = seconds_now() - begin;
   result.steps = course.step;
