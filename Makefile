@@ -20,6 +20,7 @@ say = @printf '  %-5s %s\n'
 .SUFFIXES:
 .SECONDARY:
 .DELETE_ON_ERROR:
+$(if $(filter clean,$(MAKECMDGOALS)),$(eval .NOTPARALLEL:))
 
 # ---------------------------------------------------------------- what this machine has
 

@@ -1,6 +1,7 @@
 // Token shift on CUDA: all mixes in one pass.
 #include "ops/token_shift.h"
 
+#include <algorithm>
 #include <type_traits>
 
 #include "ops/column_sum.h"

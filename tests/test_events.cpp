@@ -2,8 +2,10 @@
 // keeps.
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <random>
 
+#include "core/error.h"
 #include "core/files.h"
 #include "train/events.h"
 
@@ -64,6 +66,13 @@ TEST_F(Events, AResumedRunGoesOnBehindItsCheckpoint) {
   }
   { const EventsWriter events(folder, 200); }
   EXPECT_EQ(read_file(file()), at_200);
+}
+
+TEST_F(Events, ALinkIsNotFollowed) {
+  write_file(folder + "/notes.txt", "mine");
+  std::filesystem::create_symlink("notes.txt", folder + "/events.out.tfevents.1.x");
+  EXPECT_THROW(EventsWriter(folder, 9), Error);
+  EXPECT_EQ(read_file(folder + "/notes.txt"), "mine");
 }
 
 TEST_F(Events, TornAndDamagedEndsAreCutOff) {

@@ -141,7 +141,7 @@ EventsWriter::EventsWriter(const std::string& folder, int64_t last_step) {
   }
   const std::string before = path_exists(file_) ? read_file(file_) : "";
   ignore_file_size_signal();
-  fd_ = ::open(file_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  fd_ = ::open(file_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0666);
   require(fd_ >= 0, "{}: cannot create: {}", file_, std::strerror(errno));
   const size_t kept = kept_bytes(before, last_step);
   require(::ftruncate(fd_, off_t(kept)) == 0, "{}: cannot shorten: {}", file_, std::strerror(errno));

@@ -20,7 +20,7 @@ std::string event_record(const Json& row, double wall_time);
 class EventsWriter {
  public:
   // Makes `folder`/events.out.tfevents.TIME.HOST, or goes on with the one that is there: what is behind
-  // `last_step`, torn or damaged is cut off. Error "FILE: ..." where that fails.
+  // `last_step`, torn or damaged is cut off; a link is not followed. Error "FILE: ..." where that fails.
   EventsWriter(const std::string& folder, int64_t last_step);
   EventsWriter(const EventsWriter&) = delete;
   ~EventsWriter();
